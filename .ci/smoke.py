@@ -1,0 +1,119 @@
+#!/usr/bin/env python
+"""Calls the installed library as a user would: a name that an export misses, unseen by the tests inside notebooks,
+fails here. One function a module, of the module's name; a module without one fails.
+"""
+from checks import check, floors, tally
+
+def core():
+    import numpy as np
+    from fcn_nb.core import overlay, palette, read_image, rng, test_same
+    image = read_image(rng(0).integers(0, 256, (31, 47), dtype=np.uint8))
+    test_same(overlay(image, np.zeros((31, 47), int), alpha=0), image)
+    test_same(palette(2), np.array([[0, 0, 0], [128, 0, 0]], np.uint8))
+
+def filters():
+    from torch import nn
+    from fcn_nb.filters import Filter, receptive_field
+    f = receptive_field(nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2)))
+    assert (f.kernel, f.stride, f.out_size(8)) == (4, 2, 4)
+    g = Filter(2, 2) @ Filter(3, padding=1)
+    assert (g.kernel, g.stride, g.offset) == (f.kernel, f.stride, f.offset)
+
+def convolutionalize():
+    import torch
+    from torch import nn
+    from fcn_nb.convolutionalize import convolutionalize
+    net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(36, 5)).eval()
+    x = torch.randn(1, 3, 8, 8)
+    torch.testing.assert_close(convolutionalize(net, 8)(x)[..., 0, 0], net(x))
+
+def upsampling():
+    import torch
+    from fcn_nb.upsampling import Upsample, bilinear_kernel
+    assert bilinear_kernel(2).shape == (4, 4)
+    assert Upsample(3, 2)(torch.randn(1, 3, 5, 5)).shape[:2] == (1, 3)
+
+def losses():
+    import torch
+    from fcn_nb.losses import PixelLoss
+    scores, void = torch.randn(1, 3, 4, 4, requires_grad=True), torch.full((1, 4, 4), 255)
+    assert PixelLoss()(scores, void) == 0 < PixelLoss()(scores, void*0)
+
+def metrics():
+    import torch
+    from fcn_nb.metrics import ConfusionMatrix
+    cm, ids = ConfusionMatrix(3), torch.tensor([[[0, 1, 2, 255]]])
+    cm.update(ids.clamp(max=2), ids)
+    assert cm.pixel_acc == cm.mean_acc == cm.mean_iu == cm.fw_iu == 1
+
+def backbones():
+    import torch
+    from fcn_nb.backbones import backbone
+    net = backbone('mini', classes=5).eval()
+    assert net(net.preprocess(torch.zeros(1, 3, 96, 96))).shape == (1, 5)
+
+def models():
+    import torch
+    from fcn_nb.models import fcn, unit_scale
+    net = fcn('mini', 4, stride=8).eval()
+    assert net.refined(4)(torch.zeros(1, 3, 31, 47)).shape == (1, 4, 31, 47)
+    assert set(unit_scale(net, torch.randn(1, 3, 64, 64))) == {'pool5', 'pool4', 'pool3', 'pool2'}
+
+def scenes():
+    from fcn_nb.scenes import object_crops, scene
+    assert scene(0, 64).mask.shape == (64, 64) and object_crops(2)[0].shape == (2, 96, 96, 3)
+
+def data():
+    from fcn_nb.data import scenes_dls
+    x, y = scenes_dls(4, 2, size=64, bs=2).one_batch()
+    assert x.shape == (2, 3, 64, 64) and y.shape == (2, 64, 64)
+
+def datasets():
+    from fcn_nb.core import InputError
+    from fcn_nb.datasets import camvid_pairs, open_pairs
+    assert len(open_pairs('scenes:3', 'val')) == 3
+    try: camvid_pairs('nowhere')
+    except InputError as e: assert 'nowhere: no such folder' in str(e)
+
+def learner():
+    from fcn_nb.data import scenes_dls
+    from fcn_nb.learner import fcn_learner, refine
+    dls = scenes_dls(8, 4, size=64, bs=4)
+    learn = refine(fcn_learner(dls, 'mini').fit_console(1, lines=True), 16).fit_console(1)
+    learn = fcn_learner(dls, 'mini', stride=8, recipe='paper', lr=.01).fit_recipe(1)    # with fastai's own bars
+    assert learn.model.config['stride'] == 8
+
+def predict():
+    import tempfile
+    from fcn_nb.models import fcn
+    from fcn_nb.predict import evaluate, load_model, predict, save_model, save_prediction
+    from fcn_nb.scenes import scene
+    s, net = scene(0, (40, 52)), fcn('mini', 10).eval()
+    with tempfile.TemporaryDirectory() as d:
+        save_model(net, f'{d}/m.safetensors')
+        net = load_model(f'{d}/m.safetensors')
+        from PIL import Image
+        Image.fromarray(s.image).save(f'{d}/p.png')
+        assert all(f.exists() for f in save_prediction(net, f'{d}/p.png', f'{d}/out'))
+    assert predict(net, s.image).shape == (40, 52) and 0 <= evaluate(net, [(s.image, s.mask)]).mean_iu <= 1
+
+def experiments():
+    import tempfile
+    from fcn_nb.experiments import reproduce
+    with tempfile.TemporaryDirectory() as d: assert len(reproduce(d, size='smoke', say=lambda line: None)['table2']) == 6
+
+def cli():
+    import tempfile
+    from fcn_nb.cli import fcn_eval, fcn_predict, fcn_train
+    with tempfile.TemporaryDirectory() as d:
+        m = f'{d}/m.safetensors'
+        fcn_train('scenes:4', backbone='mini', stride=16, epochs=1, size='64x64', out=m)
+        fcn_eval(m, 'scenes:2')
+        try: fcn_predict(m, [f'{d}/none.jpg'])
+        except SystemExit as e: assert e.code == 2
+
+def no_call(): return 'nothing in .ci/smoke.py calls this module'
+
+if __name__ == '__main__':
+    for mod in floors(): check(f'call {mod}', globals().get(mod, no_call))
+    raise SystemExit(tally())
