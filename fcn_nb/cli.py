@@ -17,7 +17,7 @@ def _one_line(f):
     @wraps(f)
     def command(*args, **kwargs):
         from fcn_nb.core import InputError
-        warnings.simplefilter('ignore', FutureWarning)     # fastai 2.8 uses torch.jit, which torch will drop; not the user's business
+        warnings.simplefilter('ignore', FutureWarning)     # of fastai's use of torch.jit: not the user's business
         try: return f(*args, **kwargs)
         except InputError as e: print(f'{f.__name__}: {e}', file=sys.stderr); sys.exit(2)
         except KeyboardInterrupt: print(f'{f.__name__}: stopped', file=sys.stderr); sys.exit(130)
@@ -28,15 +28,24 @@ def _size(text):
     from fcn_nb.core import InputError
     if text is None: return None
     parts = text.lower().split('x')
-    if len(parts) != 2 or not all(p.isdigit() and int(p) for p in parts): raise InputError(f'--size {text}: wants ROWSxCOLUMNS in pixels, such as 180x240')
+    if len(parts) != 2 or not all(p.isdigit() and int(p) for p in parts):
+        raise InputError(f'--size {text}: wants ROWSxCOLUMNS in pixels, such as 180x240')
     return int(parts[0]), int(parts[1])
+
+def _weights_exist(weights):
+    "Say that a weights file is missing before the data are read, not after."
+    from pathlib import Path
+    from fcn_nb.core import InputError
+    if weights not in (None, 'imagenet') and not Path(weights).is_file():
+        raise InputError(f'{weights}: no such weights file')
 
 def _model_path(out):
     "Where a model file may be written, or an `InputError` before any work is done."
     from pathlib import Path
     from fcn_nb.core import InputError
     out = Path(out)
-    if out.suffix != '.safetensors' or out.is_dir(): raise InputError(f'--out {out}: wants a file name that ends in .safetensors')
+    if out.suffix != '.safetensors' or out.is_dir():
+        raise InputError(f'--out {out}: wants a file name that ends in .safetensors')
     out.parent.mkdir(parents=True, exist_ok=True)
     return out
 
@@ -54,7 +63,8 @@ def fcn_reproduce(
     if size not in SIZES: raise InputError(f'--size {size}: there is {", ".join(SIZES)}')
     print('A classifier learns names from single objects; then six nets learn to draw. Times count from the start.')
     results = reproduce(out, seed, size, say=lambda line: print(line, flush=True))
-    for a, b, what, gain in claims(results['table2']): print(f'{"holds" if gain > 0 else "FAILS"}  {gain:+5.1f}  FCN-{a} < FCN-{b}: {what}')
+    for a, b, what, gain in claims(results['table2']):
+        print(f'{"holds" if gain > 0 else "FAILS"}  {gain:+5.1f}  FCN-{a} < FCN-{b}: {what}')
     print(f'{results["seconds"]:.0f} seconds. Open {out}/report.html')
 
 # %% ../nbs/16_cli.ipynb #9f17eaf7
@@ -76,6 +86,7 @@ def fcn_train(
 ):
     "Train an FCN; at the end score it on val against full-size masks and write the model file."
     out, size = _model_path(out), _size(size)
+    _weights_exist(weights)
     from fcn_nb.data import Augment, make_dls
     from fcn_nb.datasets import open_pairs, recognise
     from fcn_nb.learner import fcn_learner
@@ -83,10 +94,12 @@ def fcn_train(
     data, augment = recognise(data), Augment(scale=(.75, 1.5)) if recipe == 'modern' else Augment(mirror=0.)
     dls = make_dls(open_pairs(data, 'train', size), open_pairs(data, 'val', size), bs, augment=augment, seed=seed)
     learn = fcn_learner(dls, backbone, stride, head, weights, recipe, lr, seed=seed)
-    print(f'{len(dls.train_ds)} pictures to learn from, {len(dls.valid_ds)} to check on; FCN-{stride}s, {sum(p.numel() for p in learn.model.parameters()):,} weights')
+    print(f'FCN-{stride}s, {sum(p.numel() for p in learn.model.parameters()):,} weights; '
+          f'{len(dls.train_ds)} pictures to learn from, {len(dls.valid_ds)} to check on')
     learn.fit_console(epochs, lines=True)
     save_model(learn.model, out)
-    print(f'val, against full-size masks:\n{evaluate(learn.model, open_pairs(data, "val")).table(dls.train_ds.names)}\nwritten: {out}')
+    print(f'val, against full-size masks:\n{evaluate(learn.model, open_pairs(data, "val")).table(dls.train_ds.names)}')
+    print(f'written: {out}')
 
 # %% ../nbs/16_cli.ipynb #fee42531
 @call_parse
@@ -95,7 +108,7 @@ def fcn_eval(
     model:str,          # model file of fcn_train or fcn_reproduce
     data:str,           # KIND:PATH (camvid, folder, scenes), or a PATH that is recognised
     split:str='val',    # train, val or test
-    absent:str='nan',   # classes without a pixel: 'nan' leaves them out, 'zero' counts them as 0, 'skip' leaves out those absent from the truth
+    absent:str='nan',   # absent classes: 'nan' not counted, 'zero' counted as 0, 'skip' not even if predicted
 ):
     "Score a model against full-size masks: the paper's four metrics, and every class."
     from fcn_nb.core import InputError
@@ -103,16 +116,17 @@ def fcn_eval(
     from fcn_nb.predict import evaluate, load_model
     if absent not in ('nan', 'zero', 'skip'): raise InputError(f"--absent {absent}: wants nan, zero or skip")
     net, pairs = load_model(model), open_pairs(data, split)
-    if net.config['classes'] != len(pairs.names): raise InputError(f'{model}: it has {net.config["classes"]} classes, {data} has {len(pairs.names)}')
+    if net.config['classes'] != len(pairs.names):
+        raise InputError(f'{model}: it has {net.config["classes"]} classes, {data} has {len(pairs.names)}')
     print(evaluate(net, pairs, absent=absent).table(pairs.names))
 
 # %% ../nbs/16_cli.ipynb #ab8fc073
 @call_parse
 @_one_line
 def fcn_predict(
-    model:str,                                                # model file of fcn_train or fcn_reproduce
+    model:str,  # model file of fcn_train or fcn_reproduce
     pictures:Param('pictures, or folders of them', str, nargs='+'),
-    out:str='predictions',                                    # folder for NAME.png (palette PNG of ids) and NAME_overlay.jpg
+    out:str='predictions',  # folder for NAME.png (palette PNG of ids) and NAME_overlay.jpg
 ):
     "Segment pictures, each at its own size."
     from pathlib import Path
@@ -122,7 +136,7 @@ def fcn_predict(
     net = load_model(model)
     files = [f for p in pictures for f in (pictures_in(p) if Path(p).is_dir() else [Path(p)])]
     twice = next((f for f in files if [g.stem for g in files].count(f.stem) > 1), None)
-    if twice: raise InputError(f'{twice}: another picture has the name {twice.stem} too, and would be written to the same file; run them apart')
+    if twice: raise InputError(f'{twice}: another picture is called {twice.stem} too; run them apart')
     for f in progress(files, 'checking'): open_image(f)
     for f in progress(files, 'segmenting'): save_prediction(net, f, out)
     print(f'{len(files)} picture{"s"*(len(files) > 1)} -> {out}/NAME.png and NAME_overlay.jpg')

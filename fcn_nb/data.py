@@ -27,9 +27,9 @@ def read_mask(
     "The class ids of a mask file."
     im = open_image(path)
     if im.mode not in ('L', 'P', '1', 'I', 'I;16'):
-        raise InputError(f'{path}: a mask holds one class id a pixel, this one is {im.mode}; save it as 8-bit grey or palette PNG')
+        raise InputError(f'{path}: a mask holds one class id a pixel, this is {im.mode}; save it as grey or palette PNG')
     mask = np.array(im).astype(np.int64)
-    if mask.min() < 0 or mask.max() > 255: raise InputError(f'{path}: mask id {mask.max()} is over 255; class ids fit into 8 bits')
+    if mask.max() > 255: raise InputError(f'{path}: mask id {mask.max()} is over 255; class ids fit into 8 bits')
     return np.where(mask == void, VOID, mask).astype(np.uint8)
 
 def check_pair(
@@ -42,10 +42,16 @@ def check_pair(
         (h, w), (mh, mw) = image.shape[:2], mask.shape
         raise InputError(f'{name}: the mask is {mw} x {mh} pixels, its picture {w} x {h}; they must be equal')
     bad = np.setdiff1d(mask, [*range(classes), VOID])
-    if len(bad): raise InputError(f'{name}: mask id {bad[0]} is outside the {classes} classes 0..{classes-1} (void is {VOID})')
+    if len(bad):
+        raise InputError(f'{name}: mask id {bad[0]} is outside the {classes} classes 0..{classes-1} (void is {VOID})')
 
 # %% ../nbs/09_data.ipynb #8af2b2f7
-def resize(a, size, mode):  # H x W (x 3) array -> `size` (h, w)
+def resize(
+    a,     # H x W x 3 or H x W uint8
+    size,  # (h, w)
+    mode,  # one of Pillow's, such as Image.NEAREST
+):
+    "The array at another size."
     return np.array(Image.fromarray(a).resize(size[::-1], mode)) if a.shape[:2] != tuple(size) else a
 
 class Pairs:
@@ -69,7 +75,8 @@ class Pairs:
         image, mask = read_image(self.images[i]), read_mask(self.masks[i], self.void)
         check_pair(image, mask, len(self.names), self.masks[i])
         if self.size: image, mask = resize(image, self.size, Image.BILINEAR), resize(mask, self.size, Image.NEAREST)
-        if (self.room > image.nbytes+mask.nbytes): self.kept[i], self.room = (image, mask), self.room-image.nbytes-mask.nbytes
+        left = self.room-image.nbytes-mask.nbytes
+        if left >= 0: self.kept[i], self.room = (image, mask), left
         return image, mask
 
     def checked(self, what='reading'):
@@ -86,8 +93,8 @@ class ScenePairs:
         size=128,             # pixels, an int or (h, w)
         seed:int=0,
     ):
-        self.n, self.names, self.colors, self.make = n, list(CLASSES), palette(len(CLASSES)), partial(scene, size=size, split=split, seed=seed)
-        self.kept, self.size = {}, None
+        self.n, self.names, self.colors, self.size = n, list(CLASSES), palette(len(CLASSES)), None
+        self.make, self.kept = partial(scene, size=size, split=split, seed=seed), {}
 
     def __len__(self): return self.n
 
@@ -114,7 +121,8 @@ class Augment:
         if self.scale[0] == self.scale[1] == 1: return image, mask
         (h, w), f = mask.shape, rng.uniform(*self.scale)
         size = (max(round(h*f), 1), max(round(w*f), 1))
-        image, mask = (resize(np.ascontiguousarray(a), size, m) for a, m in ((image, Image.BILINEAR), (mask, Image.NEAREST)))
+        image = resize(np.ascontiguousarray(image), size, Image.BILINEAR)
+        mask  = resize(np.ascontiguousarray(mask), size, Image.NEAREST)
         y, x = (rng.integers(0, max(n-m, 0)+1) for n, m in zip(size, (h, w)))
         return pad_to(image[y:y+h, x:x+w], (h, w), self.fill), pad_to(mask[y:y+h, x:x+w], (h, w), VOID)
 
@@ -186,7 +194,8 @@ def scenes_dls(
     **kwargs,                          # for `make_dls`
 )->DataLoaders:
     "Loaders of the embedded scenes."
-    return make_dls(ScenePairs(n_train, 'train', size, seed), ScenePairs(n_valid, 'valid', size, seed), bs, seed=seed, **kwargs)
+    train, valid = ScenePairs(n_train, 'train', size, seed), ScenePairs(n_valid, 'valid', size, seed)
+    return make_dls(train, valid, bs, seed=seed, **kwargs)
 
 # %% ../nbs/09_data.ipynb #49b01279
 def read_lines(path):

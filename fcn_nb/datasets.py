@@ -14,9 +14,10 @@ from .core import *
 from .data import *
 
 # %% ../nbs/10_datasets.ipynb #e2b79af2
-CAMVID = dict(Sky=(128, 128, 128), Building=(128, 0, 0), Pole=(192, 192, 128), Road=(128, 64, 128), Pavement=(60, 40, 222),
-              Tree=(128, 128, 0), SignSymbol=(192, 128, 128), Fence=(64, 64, 128), Car=(64, 0, 128), Pedestrian=(64, 64, 0),
-              Bicyclist=(0, 128, 192))  # class: the publishers' colour; their void, id 11, becomes 255
+CAMVID = dict(  # class: the publishers' colour; their void, id 11, becomes 255
+    Sky=(128, 128, 128), Building=(128, 0, 0), Pole=(192, 192, 128), Road=(128, 64, 128), Pavement=(60, 40, 222),
+    Tree=(128, 128, 0), SignSymbol=(192, 128, 128), Fence=(64, 64, 128), Car=(64, 0, 128), Pedestrian=(64, 64, 0),
+    Bicyclist=(0, 128, 192))
 
 def camvid_pairs(
     path,               # the folder described above
@@ -30,7 +31,8 @@ def camvid_pairs(
     names = read_lines(path/f'{split}.txt') if (path/f'{split}.txt').exists() else sorted(images)
     lost = [n for n in names if n not in images or not (masks/f'{n}.png').is_file()]
     if lost: raise InputError(f'{path}: {split}.txt names {lost[0]}, but its picture or mask is missing')
-    return Pairs([images[n] for n in names], [masks/f'{n}.png' for n in names], list(CAMVID), size, void=11, colors=np.array([*CAMVID.values()], np.uint8))
+    colors = np.array([*CAMVID.values()], np.uint8)
+    return Pairs([images[n] for n in names], [masks/f'{n}.png' for n in names], list(CAMVID), size, 11, colors)
 
 def camvid_dls(
     path,           # the CamVid folder

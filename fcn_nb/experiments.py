@@ -47,11 +47,13 @@ def pretrain(
     "A classifier trained on single-object crops of the embedded scenes (section 4.1's starting point)."
     size = ARCHS[arch]['size']
     sets = [list(zip(*object_crops(k, size, split, seed))) for k, split in ((n, 'train'), (n//5, 'valid'))]
-    dls = DataLoaders(CropDL(sets[0], 32, True, seed=seed, drop_last=n >= 32), CropDL(sets[1], 64, seed=seed), device=default_device())
+    train, valid = CropDL(sets[0], 32, True, seed=seed, drop_last=n >= 32), CropDL(sets[1], 64, seed=seed)
+    dls = DataLoaders(train, valid, device=default_device())
     torch.manual_seed(seed)
     net = Classifier(arch, len(CLASSES))
     right = lambda scores, y: (scores.argmax(1) == y).float().mean()
-    learn = Learner(dls, net, F.cross_entropy, RECIPES['modern']['opt'], lr=lr, wd=5e-4, metrics=[right], cbs=[Prep(seed), Autocast(), Console('classifier')])
+    learn = Learner(dls, net, F.cross_entropy, RECIPES['modern']['opt'], lr=lr, wd=5e-4, metrics=[right],
+                    cbs=[Prep(seed), Autocast(), Console('classifier')])
     with learn.no_bar(), learn.no_logging(): learn.fit_one_cycle(epochs)
     net.trained = 'all'
     return net.eval(), learn.recorder.values[-1][-1]
@@ -77,8 +79,9 @@ def table2(
     done, rows = {}, []
     for name, (epochs, make) in steps.items():
         done[name] = make(done).fit_console(epochs, f'FCN-{name}')
-        rows.append(dict(model=name, **evaluate(done[name].model, dls.valid.dataset).scores(), epochs=epochs, seconds=round(time.time()-start)))
-        say(f'{name:10}  {time.time()-start:4.0f} s  mean IU {100*rows[-1]["mean_iu"]:.1f}')
+        scores = evaluate(done[name].model, dls.valid.dataset).scores()
+        rows.append(dict(model=name, **scores, epochs=epochs, seconds=round(time.time()-start)))
+        say(f'{name:10}  {time.time()-start:4.0f} s  mean IU {100*scores["mean_iu"]:.1f}')
     return rows, done, right
 
 # %% ../nbs/15_experiments.ipynb #4597d78e
@@ -108,7 +111,8 @@ def fig4(
     cells = []
     for i in range(min(n, len(data))):
         image, mask = data[i]
-        cells += [image, colorize(mask, data.colors), *(colorize(predict(done[m].model, image), data.colors) for m in models)]
+        drawn = [predict(done[m].model, image) for m in models]
+        cells += [image, *(colorize(ids, data.colors) for ids in (mask, *drawn))]
     fig = show_images(cells, ['picture', 'truth', *(f'FCN-{m}' for m in models)], cols=2+len(models), width=1.7)
     legend(data.names, data.colors)
     return fig
@@ -138,27 +142,41 @@ def _html_table(head, rows):
     line = lambda tag, vs: '<tr>'+''.join(cell(tag, v) for v in vs)+'</tr>'
     return f'<table>{line("th", head)}{"".join(line("td", r) for r in rows)}</table>'
 
-_STYLE = """body{font:16px/1.55 system-ui,sans-serif;max-width:56rem;margin:2.5rem auto;padding:0 1.2rem;color:#1d2733;background:#fff}
-h1{font-size:1.9rem;margin-bottom:.2rem}h2{margin-top:2.4rem;font-size:1.25rem}img{max-width:100%}p.sub{color:#5b6875;margin-top:0}
-table{border-collapse:collapse;margin:1rem 0;font-variant-numeric:tabular-nums}th,td{padding:.3rem .8rem;text-align:right;border-bottom:1px solid #e3e8ee}
-th:first-child,td:first-child{text-align:left}th{border-bottom:2px solid #9aa7b4;font-weight:600}pre{background:#f5f7fa;padding:1rem;overflow-x:auto;font-size:.8rem}
-.wrap{overflow-x:auto}"""
+_STYLE = """body{font:16px/1.55 system-ui,sans-serif;max-width:60rem;margin:2.5rem auto;padding:0 1.2rem;color:#1d2733}
+h1{font-size:1.9rem;margin-bottom:.2rem}h2{margin-top:2.4rem;font-size:1.25rem}
+img{max-width:100%}.sub{color:#5b6875;margin-top:0}
+table{border-collapse:collapse;margin:1rem 0;font-variant-numeric:tabular-nums}div{overflow-x:auto}
+th,td{padding:.3rem .7rem;text-align:right;border-bottom:1px solid #e3e8ee}
+th{border-bottom:2px solid #9aa7b4;font-weight:600}
+th:first-child,td:first-child,.words td,.words th{text-align:left;white-space:nowrap}
+pre{background:#f5f7fa;padding:1rem;overflow-x:auto;font-size:.8rem}"""
+
+_PAGE = """<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">
+<title>FCN, reproduced</title><style>{style}</style><body><h1>FCN, reproduced</h1>
+<p class="sub">Long, Shelhamer, Darrell: Fully Convolutional Networks for Semantic Segmentation (CVPR 2015).
+Embedded scenes, seed {seed}, {seconds:.0f} seconds on {machine}.</p>
+<h2>Table 2</h2>
+<p>Percent. Ours are {valid} generated scenes that no net was trained on; the paper's are the 736 pictures of VOC 2011
+(seg11valid). The numbers cannot agree, the order can.</p><div>{table}</div>
+<h2>Does the paper's order come out?</h2><div class="words">{said}</div>
+<h2>What and where (Fig. 4)</h2>{fig4}
+<h2>Class by class, FCN-8s</h2><pre>{classes}</pre>
+<h2>Loss</h2>{loss}<p>The classifier that all but <i>scratch</i> start from names {classifier:.1%} of new crops.</p>
+<h2>Settings</h2><pre>{settings}</pre></body></html>"""
 
 # %% ../nbs/15_experiments.ipynb #dc2b32a2
-def _report(results, figures):
+def _report(results, fig4, loss):
     "The page of `reproduce`."
     rows, names = results['table2'], list(METRICS.values())
-    ours  = [[r['model'], *(100*r[k] for k in METRICS), *(PAPER_TABLE2.get(r['model'], ('',)*4))] for r in rows]
-    said  = [[f'FCN-{a} &lt; FCN-{b}', f'{gain:+.1f}', 'yes' if gain > 0 else 'NO', what] for a, b, what, gain in claims(rows)]
-    body = f"""<h1>FCN, reproduced</h1><p class="sub">Long, Shelhamer, Darrell: Fully Convolutional Networks for Semantic Segmentation.
-Embedded scenes, seed {results['seed']}, {results['seconds']:.0f} seconds on {html.escape(results['machine'])}.</p>
-<h2>Table 2</h2><p>Percent. Ours are {results['settings']['valid']} generated scenes that no net was trained on; the paper's are the 736 pictures of VOC 2011 (seg11valid).
-The numbers cannot agree, the order can.</p><div class="wrap">{_html_table(['FCN-', *(f'{n}, ours' for n in names), *(f'{n}, paper' for n in names)], ours)}</div>
-<h2>Does the paper's order come out?</h2><div class="wrap">{_html_table(['claim', 'gain in mean IU', 'holds', 'meaning'], said)}</div>
-<h2>What and where (Fig. 4)</h2>{figures[0]}<h2>Class by class, FCN-8s</h2><pre>{html.escape(results['classes'])}</pre>
-<h2>Loss</h2>{figures[1]}<p>The classifier that all but <i>scratch</i> start from names {results['classifier']:.1%} of new crops.</p>
-<h2>Settings</h2><pre>{html.escape(json.dumps(dict(settings=results['settings'], recipe=results['recipe'], versions=results['versions']), indent=1))}</pre>"""
-    return f'<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>FCN, reproduced</title><style>{_STYLE}</style><body>{body}</body></html>'
+    ours = [[r['model'], *(100*r[k] for k in METRICS), *PAPER_TABLE2.get(r['model'], ('-',)*4)] for r in rows]
+    said = [[f'FCN-{a} &lt; FCN-{b}', f'{gain:+.1f}', 'yes' if gain > 0 else 'NO', what]
+            for a, b, what, gain in claims(rows)]
+    settings = json.dumps({k: results[k] for k in ('settings', 'recipe', 'versions')}, indent=1)
+    escaped = {k: html.escape(results[k]) for k in ('machine', 'classes')}
+    return _PAGE.format(style=_STYLE, **escaped, settings=html.escape(settings), valid=results['settings']['valid'],
+        table=_html_table(['FCN-', *(f'{n}, ours' for n in names), *(f'{n}, paper' for n in names)], ours),
+        said=_html_table(['claim', 'gain in mean IU', 'holds', 'meaning'], said),
+        fig4=fig4, loss=loss, **{k: results[k] for k in ('seed', 'seconds', 'classifier')})
 
 # %% ../nbs/15_experiments.ipynb #0be07623
 def machine():
@@ -178,12 +196,13 @@ def reproduce(
     out, start = Path(out), time.time()
     out.mkdir(parents=True, exist_ok=True)
     rows, done, right = table2(size, seed, say)
-    final, recipe = done['8s'], {k: str(v) for k, v in RECIPES['modern'].items()}
-    results = dict(table2=rows, claims=[dict(worse=a, better=b, gain=g, holds=g > 0) for a, b, _, g in claims(rows)], seed=seed, size=size,
-        settings=dict(SIZES[size], bs=16, lr=MINI_LR), recipe=recipe, classifier=right, machine=machine(),
-        versions=dict(torch=torch.__version__, python=platform.python_version()), seconds=time.time()-start,
+    final, row = done['8s'], RECIPES['modern']
+    results = dict(table2=rows, seed=seed, size=size, classifier=right, machine=machine(), seconds=time.time()-start,
+        claims=[dict(worse=a, better=b, gain=g, holds=g > 0) for a, b, _, g in claims(rows)],
+        settings=dict(SIZES[size], bs=16, lr=MINI_LR), recipe=dict(row, opt=row['opt'].args[0].__name__),
+        versions=dict(torch=torch.__version__, python=platform.python_version()),
         classes=evaluate(final.model, final.dls.valid.dataset).table(CLASSES))
-    page = _report(results, [_png(fig4(done)), _png(loss_curves(done))])
+    page = _report(results, _png(fig4(done)), _png(loss_curves(done)))
     with write_aside(out/'report.html') as f: f.write_text(page)
     with write_aside(out/'results.json') as f: f.write_text(json.dumps(results, indent=1))
     save_model(final.model, out/'fcn8s.safetensors')

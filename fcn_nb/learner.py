@@ -62,7 +62,8 @@ class Autocast(Callback):
         context = torch.autocast(self.dls.device.type, self.dtype)
         def enter(model, args): context.__enter__()
         def leave(model, args, out): context.__exit__(None, None, None); return None if out is None else out.float()
-        self.hooks = [self.model.register_forward_pre_hook(enter), self.model.register_forward_hook(leave, always_call=True)]
+        self.hooks = [self.model.register_forward_pre_hook(enter),
+                      self.model.register_forward_hook(leave, always_call=True)]
     def after_fit(self):
         for h in self.hooks: h.remove()
 
@@ -73,24 +74,26 @@ class Console(Callback):
     def __init__(self, what='training', lines=False): self.what, self.lines = what, lines
     def before_fit(self):
         self.start, self.bar = time.time(), progress((), self.what, total=self.n_epoch*len(self.dls.train))
-        if self.lines: print('epoch  train loss  valid loss  ' + '  '.join(f'{v:>10}' for v in METRICS.values()) + '  seconds')
+        names = ['train loss', 'valid loss', *METRICS.values()]
+        if self.lines: print('epoch', *(f' {v:>10}' for v in names), ' seconds')
     def after_batch(self):
         if self.training: self.bar.update()
     def after_epoch(self):
         if not self.lines: return
-        losses, scores = self.recorder.values[-1][:2], self.recorder.values[-1][2:]
-        self.bar.write(f'{self.epoch:5}  ' + '  '.join(f'{v:10.4f}' for v in losses) + '  ' +
-                       '  '.join(f'{v:10.4f}' for v in scores) + f'  {time.time()-self.start:7.0f}')
+        values = ' '.join(f' {v:10.4f}' for v in self.recorder.values[-1])
+        self.bar.write(f'{self.epoch:5} {values}  {time.time()-self.start:7.0f}')
     def after_fit(self): self.bar.close()
 
 # %% ../nbs/12_learner.ipynb #6c29ea66
 def _torch_opt(opt, params, lr=None, **kwargs):
-    "A torch optimizer for fastai; rates and decay are set by each fit. Torch's fused AdamW passes over the weights once a step."
+    "A torch optimizer for fastai; each fit sets rates and decay. The fused AdamW passes over the weights once a step."
     return OptimWrapper(params, opt, lr=0., **kwargs)
 
 RECIPES = dict(
-    paper =dict(opt=partial(_torch_opt, torch.optim.SGD, momentum=.9), lr=1e-4, old=1., wd=5e-4, refine=.01, one_cycle=False, bf16=False),
-    modern=dict(opt=partial(_torch_opt, torch.optim.AdamW, fused=True), lr=1e-3, old=.15, wd=5e-4, refine=.3, one_cycle=True, bf16=True))
+    paper =dict(opt=partial(_torch_opt, torch.optim.SGD, momentum=.9),
+                lr=1e-4, old=1.,  wd=5e-4, refine=.01, one_cycle=False, bf16=False),
+    modern=dict(opt=partial(_torch_opt, torch.optim.AdamW, fused=True),
+                lr=1e-3, old=.15, wd=5e-4, refine=.3,  one_cycle=True,  bf16=True))
 
 def fcn_groups(
     model:FCN,
@@ -115,7 +118,8 @@ def _scaled(model, dls, recipe, taps):
 def _learner(model, dls, recipe, lr, seed, loss=None, **kwargs):
     "A `Learner` around a ready model."
     row, data = RECIPES[recipe], dls.train.dataset
-    model.meta.update(names=list(data.names), colors=None if data.colors is None else np.asarray(data.colors).tolist(), size=data.size)
+    colors = None if data.colors is None else np.asarray(data.colors).tolist()
+    model.meta.update(names=list(data.names), colors=colors, size=data.size)
     cbs = [Prep(seed), *([Autocast()] if row['bf16'] else []), *kwargs.pop('cbs', [])]
     learn = Learner(dls, model, loss or PixelLoss(), row['opt'], lr=_rates(row, lr), wd=[row['wd'], 0., row['wd'], 0.],
                     splitter=fcn_groups, metrics=score_metrics(len(data.names)), cbs=cbs, **kwargs)
@@ -136,7 +140,7 @@ def fcn_learner(
     dls,                    # `scenes_dls`, `camvid_dls`, `folder_dls`, ...
     arch='vgg16',           # a name for `backbone`, or a `Classifier` with weights of its own
     stride:int=32,          # below 32: trained at once
-    head:int=None,          # width of fc6 and fc7; None: the classifier's own if it has weights for them, else at most 512
+    head:int=None,          # width of fc6 and fc7; None: the weights' own, or at most 512 where they have none
     weights=None,           # for `backbone`: None, 'imagenet', or a file
     recipe:str='modern',    # 'modern' or 'paper', see `RECIPES`
     lr:float=None,          # rate of new weights; None: the recipe's
@@ -181,5 +185,6 @@ def refine(
 )->Learner:
     "A learner for the next stage: the same net with one skip more, its score at zero, at a lower rate (section 4.2)."
     model, row = learn.model.refined(stride), RECIPES[learn.recipe]
-    if learn.recipe == 'modern': _scaled(model, learn.dls, 'modern', [s for _, s, _ in model.fusions[len(learn.model.fusions):]])
+    added = [skip for _, skip, _ in model.fusions[len(learn.model.fusions):]]
+    if learn.recipe == 'modern': _scaled(model, learn.dls, 'modern', added)
     return _learner(model, learn.dls, learn.recipe, lr or learn.lr[2]*row['refine'], learn.seed, **kwargs)

@@ -6,7 +6,7 @@
 __all__ = ['METRICS', 'ConfusionMatrix']
 
 # %% ../nbs/07_metrics.ipynb #d76dd91c
-import torch
+import numpy as np, torch
 from fastcore.basics import patch
 
 from .core import *
@@ -16,56 +16,68 @@ class ConfusionMatrix:
     "Counts n_ij of pixels of class i predicted as class j; the four metrics of section 5 are read off it."
     def __init__(self,
         classes:int,         # number of classes, background included
-        ignore:int=VOID,     # the id that is not counted
+        ignore:int=VOID,     # the true id that is not counted
         absent:str='nan',    # what a class without pixels does to the means: 'nan', 'zero' or 'skip', see below
     ):
         if absent not in ('nan', 'zero', 'skip'): raise ValueError(f"absent={absent!r}: wants 'nan', 'zero' or 'skip'")
         self.classes, self.ignore, self.absent = classes, ignore, absent
         self.n = torch.zeros(classes, classes, dtype=torch.int64)
 
-    def update(self,
-        pred,    # N x H x W predicted ids (or any shape)
-        target,  # true ids of the same shape
-    ):
-        "Count one batch; returns itself."
-        pred, target = (torch.as_tensor(t).long().flatten() for t in (pred, target))
-        if pred.shape != target.shape: raise ValueError(f'pred has {len(pred)} pixels, target {len(target)}: they must match')
-        keep = target != self.ignore
-        pred, target = pred[keep], target[keep]
-        for name, ids in (('pred', pred), ('target', target)):
-            bad = ids[(ids < 0) | (ids >= self.classes)]
-            if len(bad): raise ValueError(f'{name}: id {bad[0].item()} is outside the {self.classes} classes')
-        self.n += torch.bincount(target*self.classes+pred, minlength=self.classes**2).view(self.classes, -1).cpu()
-        return self
-
     def __add__(self, other):
         "The counts of two parts of a set, as one."
-        if (self.classes, self.absent) != (other.classes, other.absent): raise ValueError('matrices of other classes or policy')
-        total = ConfusionMatrix(self.classes, self.ignore, self.absent)
+        kinds = [(m.classes, m.ignore, m.absent) for m in (self, other)]
+        if kinds[0] != kinds[1]: raise ValueError(f'two kinds of matrices (classes, ignore, absent): {kinds}')
+        total = ConfusionMatrix(*kinds[0])
         total.n = self.n+other.n
         return total
 
 # %% ../nbs/07_metrics.ipynb #021524a0
-def _share(self, hits, total):
-    "hits/total, with the policy for absent classes."
+def _ids(name, t):
+    "A tensor or array of whole numbers as an int64 tensor."
+    t = t if isinstance(t, torch.Tensor) else torch.tensor(np.array(t, order='C'))     # numpy may be flipped
+    if t.is_floating_point() and t.numel():
+        raise ValueError(f'{name}: wants ids, got {t.dtype}; take argmax(1) of scores')
+    return t.long()
+
+# %% ../nbs/07_metrics.ipynb #d60528cf
+@patch
+def update(self:ConfusionMatrix,
+    pred,    # N x H x W predicted ids (or any shape), array or tensor of whole numbers
+    target,  # true ids of the same shape
+):           # itself; a ValueError names what does not match
+    "Count one batch."
+    pred, target = _ids('pred', pred), _ids('target', target)
+    if pred.shape != target.shape:
+        raise ValueError(f'pred is {(*pred.shape,)}, target {(*target.shape,)}: they must match')
+    keep = target != self.ignore
+    pred, target = pred[keep], target[keep]
+    for name, ids in (('pred', pred), ('target', target)):
+        bad = ids[(ids < 0) | (ids >= self.classes)]
+        if len(bad): raise ValueError(f'{name}: id {bad[0].item()} is outside the {self.classes} classes')
+    self.n += torch.bincount(target*self.classes+pred, minlength=self.classes**2).view(self.classes, -1).cpu()
+    return self
+
+# %% ../nbs/07_metrics.ipynb #4480434b
+def _share(m, hits, total):
+    "hits/total, with the matrix's policy for absent classes."
     share = hits.double()/total
-    if self.absent == 'zero': return share.nan_to_num(0.)
-    return share.masked_fill(self.n.sum(1) == 0, float('nan')) if self.absent == 'skip' else share
+    if m.absent == 'zero': return share.nan_to_num(0.)
+    return share.masked_fill(m.n.sum(1) == 0, float('nan')) if m.absent == 'skip' else share
 
 @patch(as_prop=True)
 def acc(self:ConfusionMatrix):
-    "Accuracy of each class, n_ii / t_i."
+    "Accuracy of each class, n_ii / t_i, 0..1; nan as `absent` says."
     return _share(self, self.n.diag(), self.n.sum(1))
 
 @patch(as_prop=True)
 def iu(self:ConfusionMatrix):
-    "Intersection over union of each class, n_ii / (t_i + sum_j n_ji - n_ii)."
+    "Intersection over union of each class, n_ii / (t_i + sum_j n_ji - n_ii), 0..1; nan as `absent` says."
     return _share(self, self.n.diag(), self.n.sum(0)+self.n.sum(1)-self.n.diag())
 
-# %% ../nbs/07_metrics.ipynb #dbeb9bae
+# %% ../nbs/07_metrics.ipynb #f7e1b9d1
 @patch(as_prop=True)
 def pixel_acc(self:ConfusionMatrix):
-    "Share of the pixels that are right."
+    "Share of the pixels that are right; nan where none was counted."
     return (self.n.diag().sum().double()/self.n.sum()).item()
 
 @patch(as_prop=True)
@@ -94,10 +106,11 @@ def scores(self:ConfusionMatrix):
 
 @patch
 def table(self:ConfusionMatrix,
-    names=None,  # class names; None: their ids
+    names=None,  # a name for each class; None: their ids
 )->str:
     "A line a class (share of the truth, accuracy, IU in percent), and the four metrics below."
-    names = [str(n) for n in (names or range(self.classes))]
+    names = [str(n) for n in (range(self.classes) if names is None else names)]
+    if len(names) != self.classes: raise ValueError(f'{len(names)} names for {self.classes} classes')
     w, share = max(map(len, names)), self.n.sum(1)/self.n.sum().clamp(min=1)
     rows = [f'{n:{w}}  {100*s:6.2f}  {100*a:6.1f}  {100*i:6.1f}' for n, s, a, i in zip(names, share, self.acc, self.iu)]
     last = ', '.join(f'{v} {100*getattr(self, k):.1f}' for k, v in METRICS.items())

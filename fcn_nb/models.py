@@ -31,54 +31,66 @@ def _blocks(features):
     return blocks
 
 def _set_padding(first, fc6, padding, size):
-    "The release's 100 pixels, or their phase without the waste (see `01_filters`)."
+    "The release's 100 pixels, or their phase without the waste (see `lean_padding`)."
     if padding not in ('same', 100): raise InputError(f"padding={padding!r}: wants 'same' or 100")
     if padding == 100 and size != 224: raise InputError("padding=100: the release has it for VGG16; use 'same' here")
     pad, deep = lean_padding(100, fc6.kernel_size[0], 32) if padding == 'same' else (100, 0)
     first.padding, fc6.padding = (pad, pad), (deep, deep)
 
+# %% ../nbs/06_models.ipynb #b4339759
 def _zero_score(ni, classes):
     "A 1 x 1 score layer that starts at zero: it changes nothing until it has learned something (section 4.2)."
     conv = nn.Conv2d(ni, classes, 1)
     nn.init.zeros_(conv.weight); nn.init.zeros_(conv.bias)
     return conv
 
-# %% ../nbs/06_models.ipynb #eb7d69a8
+# %% ../nbs/06_models.ipynb #0b360383
 CHAIN = ('fr', 'pool4', 'pool3', 'pool2')  # score layers from deep to fine: strides 32, 16, 8 and, beyond the paper, 4
 
-def lay(up, skip, cut):
-    "Add `skip` to `up`; `cut` cells are cut in front of `skip`, or of `up` where it is negative."
+def lay(
+    up,       # N x C x h x w
+    skip,     # N x C x h' x w', large enough to cover what is left of `up`, or the other way round
+    cut:int,  # cells cut in front of `skip`; negative: in front of `up`
+):            # N x C x the size of the map that was not cut
+    "The sum of two maps, one laid upon the other."
     if cut < 0: return up[..., -cut:skip.shape[-2]-cut, -cut:skip.shape[-1]-cut]+skip
     return up+skip[..., cut:cut+up.shape[-2], cut:cut+up.shape[-1]]
 
+# %% ../nbs/06_models.ipynb #47390942
 class FCN(nn.Module):
     "A classifier that draws: N x 3 x H x W, preprocessed -> raw scores N x classes x H x W, for any H and W from 1."
-    def forward(self, x):
-        (h, w), pools = x.shape[-2:], {}
-        for name, block in self.trunk.items(): x = pools[name] = block(x)
-        y = self.score.fr(self.head(x*self.scale['pool5']))                              # what
-        for deep, skip, cut in self.fusions:                                             # where
-            y = lay(self.up[deep](y), self.score[skip](pools[skip]*self.scale[skip]), cut)
-        return self.up.out(y)[..., self.cut:self.cut+h, self.cut:self.cut+w]
-
     def __init__(self,
-        net:Classifier,        # its weights are copied, its last layer is dropped
-        classes:int=21,        # background included
-        stride:int=32,         # of the finest score: 32, 16, 8, or 4
-        padding='same',        # 'same', or 100 as in the release
-        learned:bool=True,     # inner 2x upsamplings are learned (the paper) or fixed (the release); the last is fixed
+        net:Classifier,     # its weights are copied, its last layer is dropped
+        classes:int=21,     # background included
+        stride:int=32,      # of the finest score: 32, 16, 8, or 4
+        padding='same',     # 'same', or 100 as in the release
+        learned:bool=True,  # inner 2x upsamplings are learned (the paper) or fixed (the release); the last is fixed
     ):
         super().__init__()
         full = convolutionalize(net, net.size)
-        self.trunk, self.head = _blocks(full.features), nn.Sequential(OrderedDict([*full.classifier.named_children()][:-1]))
+        self.trunk = _blocks(full.features)
+        self.head = nn.Sequential(OrderedDict([*full.classifier.named_children()][:-1]))
         self.preprocess, self.scale = copy.deepcopy(net.preprocess), dict.fromkeys(('pool5', *CHAIN[1:]), 1.)
-        self.trained, self.meta = net.trained, {}         # meta: names, colors and size of the data it was trained on
+        self.trained, self.meta = net.trained, {}     # meta: names, colors and size of the data it was trained on
         self.config = dict(arch=net.arch, head=net.head, classes=classes, padding=padding, learned=learned)
         _set_padding(self.trunk.pool1[0], self.head.fc6, padding, net.size)
         self.score, self.up = nn.ModuleDict({'fr': _zero_score(net.head, classes)}), nn.ModuleDict()
         self.set_stride(stride)
 
-# %% ../nbs/06_models.ipynb #8be51c7e
+# %% ../nbs/06_models.ipynb #5dda482b
+@patch
+def forward(self:FCN,
+    x,  # N x 3 x H x W, preprocessed
+):      # N x classes x H x W, raw scores
+    "The scores of every pixel (section 4.2)."
+    (h, w), pools = x.shape[-2:], {}
+    for name, block in self.trunk.items(): x = pools[name] = block(x)
+    y = self.score.fr(self.head(x*self.scale['pool5']))                              # what
+    for deep, skip, cut in self.fusions:                                             # where
+        y = lay(self.up[deep](y), self.score[skip](pools[skip]*self.scale[skip]), cut)
+    return self.up.out(y)[..., self.cut:self.cut+h, self.cut:self.cut+w]
+
+# %% ../nbs/06_models.ipynb #b23ae0cd
 @patch
 def filters(self:FCN):
     "The `Filter` of every block's output and of the deep score, from the input."
@@ -88,8 +100,11 @@ def filters(self:FCN):
         found[name] = f
     return found
 
+# %% ../nbs/06_models.ipynb #7f56b164
 @patch
-def set_stride(self:FCN, stride):
+def set_stride(self:FCN,
+    stride:int,  # of the finest score: 32, 16, 8 or 4
+):
     "Add the skips down to `stride`, their scores at zero; what is there already stays as it is."
     if stride not in (32, 16, 8, 4): raise InputError(f'stride={stride}: wants 32, 16, 8 or 4')
     chain, classes, f = CHAIN[:{32: 1, 16: 2, 8: 3, 4: 4}[stride]], self.config['classes'], self.filters()
@@ -104,14 +119,18 @@ def set_stride(self:FCN, stride):
     self.up['out'] = Upsample(classes, stride)
     self.cut, self.config['stride'] = crop_between(self.up['out'].filter @ here), stride
 
-# %% ../nbs/06_models.ipynb #47390942
+# %% ../nbs/06_models.ipynb #eb98a2c8
 @patch
-def refined(self:FCN, stride):
-    "A copy of this net at a finer stride, with the same scores to begin with (section 4.2)."
+def refined(self:FCN,
+    stride:int,  # 16, 8 or 4, not coarser than this net's own
+)->FCN:
+    "A copy of this net at a finer stride, with nearly the same scores to begin with (section 4.2)."
+    if stride > self.config['stride']: raise InputError(f"stride={stride}: the net has {self.config['stride']} already")
     net = copy.deepcopy(self)
     net.set_stride(stride)
     return net
 
+# %% ../nbs/06_models.ipynb #b0d52474
 def fcn(
     arch='vgg16',          # a name for `backbone`, or a `Classifier`
     classes:int=21,        # background included
@@ -122,7 +141,8 @@ def fcn(
     learned:bool=True,     # inner upsamplings learned or fixed
 )->FCN:
     "A fully convolutional net from a classifier (sections 4.1 and 4.2)."
-    return FCN(arch if isinstance(arch, Classifier) else backbone(arch, weights, 1, head), classes, stride, padding, learned)
+    net = arch if isinstance(arch, Classifier) else backbone(arch, weights, 1, head)
+    return FCN(net, classes, stride, padding, learned)
 
 # %% ../nbs/06_models.ipynb #ceca5076
 RELEASE_SCALE = dict(pool5=1., pool4=.01, pool3=.0001)  # the release's factors for training at once

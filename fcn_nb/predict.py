@@ -59,8 +59,8 @@ def save_model(
 ):
     "Weights, geometry, preprocessing, class names and colours in one safe file, written aside and renamed."
     info = dict(fcn_nb=1, config=model.config, scale=model.scale, preprocess=model.preprocess.config, meta=model.meta)
-    with write_aside(path) as aside:
-        save_file({k: v.detach().cpu().contiguous() for k, v in model.state_dict().items()}, aside, {k: json.dumps(v) for k, v in info.items()})
+    state = {k: v.detach().cpu().contiguous() for k, v in model.state_dict().items()}
+    with write_aside(path) as aside: save_file(state, aside, {k: json.dumps(v) for k, v in info.items()})
 
 def load_model(
     path,             # a file of `save_model`
@@ -71,10 +71,12 @@ def load_model(
     try:
         with safe_open(path, 'pt') as f: info, state = f.metadata() or {}, {k: f.get_tensor(k) for k in f.keys()}
     except Exception as e: raise InputError(f'{path}: not a model file ({e}); it may be incomplete') from None
-    if 'fcn_nb' not in info: raise InputError(f'{path}: these are weights without a model (no settings in it); fcn_train makes model files')
+    if 'fcn_nb' not in info:
+        raise InputError(f'{path}: these are weights without a model (no settings in it); fcn_train makes model files')
     info = {k: json.loads(v) for k, v in info.items()}
     c = info['config']
-    with torch.device('meta'): model = fcn(c['arch'], c['classes'], c['stride'], c['head'], c['padding'], learned=c['learned'])
+    with torch.device('meta'):
+        model = fcn(c['arch'], c['classes'], c['stride'], c['head'], c['padding'], learned=c['learned'])
     model.load_state_dict(state, assign=True)
     model.preprocess, model.scale, model.meta = Preprocess(**info['preprocess']), info['scale'], info['meta']
     return model.to(device).eval()
