@@ -121,9 +121,12 @@ def imports_downward():
         for node in ast.walk(ast.parse((LIB/f'{mod}.py').read_text(encoding='utf-8'))):
             if not isinstance(node, (ast.Import, ast.ImportFrom)): continue
             names = [getattr(node, 'module', None)] if getattr(node, 'module', None) else [a.name for a in node.names]
-            if getattr(node, 'level', 0): bad += [f'{mod}.py imports {o}' for o in names if floor.get(o, 100) >= n]
-            else: bad += [f'{mod}.py: write `from {LIB.name}.x import y`, not `import {o}`'   # nbdev makes only the
-                          for o in names if o.split('.')[0] == LIB.name]                      # former relative
+            if isinstance(node, ast.Import):            # nbdev makes only `from {LIB}.x import y` relative
+                bad += [f'{mod}.py: write `from {LIB.name}.x import y`, not `import {o}`'
+                        for o in names if o.split('.')[0] == LIB.name]
+            else:                                       # inside a function it stays as it is: cli imports late
+                used = [o.removeprefix(f'{LIB.name}.') for o in names if node.level or o.startswith(f'{LIB.name}.')]
+                bad += [f'{mod}.py imports {o}' for o in used if floor.get(o, 100) >= n]
     for nb in notebooks():
         used = re.findall(rf'^\s*(?:from|import)\s+{LIB.name}\.(\w+)', '\n'.join(code_cells(nb)), re.M)
         if number := re.match(r'\d+(?=_)', nb.name):

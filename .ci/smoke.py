@@ -29,7 +29,9 @@ def convolutionalize():
 
 def upsampling():
     import torch
-    from fcn_nb.upsampling import Upsample, bilinear_kernel
+    from fcn_nb.upsampling import Upsample, bilinear_kernel, rarefy, shift_and_stitch
+    net, x = torch.nn.Sequential(torch.nn.Conv2d(1, 2, 3, 2), torch.nn.MaxPool2d(2)).double(), torch.randn(1, 1, 12, 13).double()
+    torch.testing.assert_close(shift_and_stitch(net, x), rarefy(net)(x))
     assert bilinear_kernel(2).shape == (4, 4)
     assert Upsample(3, 2)(torch.randn(1, 3, 5, 5)).shape[:2] == (1, 3)
 

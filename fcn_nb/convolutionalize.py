@@ -132,7 +132,7 @@ def _sized(kind):
 def _mean(kind):
     "Pooling written as a mean or a maximum over height and width; over channels it is local already."
     def step(net, node, src):
-        (c, *size), rank = src.meta['map'], len(node.meta['before'])
+        (_, *size), rank = src.meta['map'], len(node.meta['before'])
         dims = _option(node, 'dim', 1, node.kwargs.get('axis', range(rank)))
         axes = {d % rank-2 for d in ([dims] if isinstance(dims, int) else dims)}
         if axes == {-1} and rank == 4: return

@@ -93,6 +93,7 @@ class ScenePairs:
         size=128,             # pixels, an int or (h, w)
         seed:int=0,
     ):
+        if n < 1: raise InputError('scenes: no pictures, the split is empty')
         self.n, self.names, self.colors, self.size = n, list(CLASSES), palette(len(CLASSES)), None
         self.make, self.kept = partial(scene, size=size, split=split, seed=seed), {}
 
@@ -202,7 +203,8 @@ def read_lines(path):
     "The non-empty lines of a text file; an `InputError` if it is missing or has none."
     path = Path(path)
     if not path.is_file(): raise InputError(f'{path}: no such file')
-    lines = [l.strip() for l in path.read_text().splitlines() if l.strip()]
+    try: lines = [l.strip() for l in path.read_text(encoding='utf-8').splitlines() if l.strip()]
+    except UnicodeDecodeError: raise InputError(f'{path}: not UTF-8 text; save it as UTF-8') from None
     if not lines: raise InputError(f'{path}: it is empty')
     return lines
 
@@ -228,6 +230,14 @@ def _with_mask(image, masks):
     if not mask.is_file(): raise InputError(f'{image}: it has no mask {mask}')
     return mask
 
+def _named(path, split, images):
+    "The pictures that a split's list names, with or without their ending."
+    by_name, wanted = {p.stem: p for p in images}, read_lines(path/f'{split}.txt')
+    names = [n if n in by_name else Path(n).stem for n in wanted]
+    lost = [n for n in names if n not in by_name]
+    if lost: raise InputError(f'{path}/{split}.txt: no picture {lost[0]} in {path}/images')
+    return [by_name[n] for n in names]
+
 def folder_pairs(
     path,               # a folder with images/, masks/ and codes.txt
     split:str='train',  # 'train' or 'val' (or 'valid'), or any other NAME with a NAME.txt
@@ -237,13 +247,14 @@ def folder_pairs(
     path = find_folder(path, 'of images/ and masks/'); images = pictures_in(path/'images')
     masks, split = find_folder(path/'masks', 'of masks'), {'valid': 'val'}.get(split, split)
     if (path/f'{split}.txt').is_file():
-        by_name = {p.stem: p for p in images}; wanted = read_lines(path/f'{split}.txt')
-        lost = [n for n in wanted if Path(n).stem not in by_name]
-        if lost: raise InputError(f'{path}/{split}.txt: no picture {lost[0]} in {path}/images')
-        images = [by_name[Path(n).stem] for n in wanted]
-    elif split in ('train', 'val'): images = [p for i, p in enumerate(images) if (i % 5 == 4) == (split == 'val')]
+        images = _named(path, split, images)
+    elif split in ('train', 'val'):
+        taken = {p for s in ('train', 'val', 'test') if (path/f'{s}.txt').is_file() for p in _named(path, s, images)}
+        listed = any((path/f'{s}.txt').is_file() for s in ('train', 'val'))         # the other one is: this is the rest
+        images = [p for p in images if p not in taken]
+        if not listed: images = [p for i, p in enumerate(images) if (i % 5 == 4) == (split == 'val')]
     else: raise InputError(f'{path}/{split}.txt: no such file; there is train and val')
-    if not images: raise InputError(f'{path}: the split {split} is empty')
+    if not images: raise InputError(f'{path}: the split {split} is empty; write {split}.txt, or give five pictures or more')
     return Pairs(images, [_with_mask(p, masks) for p in images], read_lines(path/'codes.txt'), size)
 
 def folder_dls(

@@ -28,9 +28,10 @@ def camvid_pairs(
     path, split = find_folder(path, 'CamVid: train/, trainannot/, ...'), {'valid': 'val'}.get(split, split)
     if split not in ('train', 'val', 'test'): raise InputError(f"split {split!r}: CamVid has 'train', 'val' and 'test'")
     images = {p.stem: p for p in pictures_in(path/split)}; masks = find_folder(path/f'{split}annot', 'of masks')
-    names = read_lines(path/f'{split}.txt') if (path/f'{split}.txt').exists() else sorted(images)
+    listed = path/f'{split}.txt'                            # SegNet's lists have the two paths of a pair in a line
+    names = [Path(l.split()[0]).stem for l in read_lines(listed)] if listed.exists() else sorted(images)
     lost = [n for n in names if n not in images or not (masks/f'{n}.png').is_file()]
-    if lost: raise InputError(f'{path}: {split}.txt names {lost[0]}, but its picture or mask is missing')
+    if lost: raise InputError(f'{path}: {lost[0]} of the split {split} has no picture or no mask {masks}/{lost[0]}.png')
     colors = np.array([*CAMVID.values()], np.uint8)
     return Pairs([images[n] for n in names], [masks/f'{n}.png' for n in names], list(CAMVID), size, 11, colors)
 

@@ -93,6 +93,7 @@ class Filter:
         self.axes = tuple(() if s[:4]+s[6:] == (1, 1, 0, 0, 0) else (s,) for s in steps)   # no step changes nothing
 
     def __matmul__(self, g): return _filter(b+a for a, b in zip(self.axes, g.axes))        # self after g
+    def __repr__(self): return 'Filter(kernel={}, stride={}, offset={})'.format(*self._key())
 
 # %% ../nbs/01_filters.ipynb #26fb2a5d
 @patch(as_prop=True)
@@ -149,8 +150,6 @@ def _key(self:Filter): return tuple(map(str, (self.kernel, self.stride, self.off
 def __eq__(self:Filter, other): return isinstance(other, Filter) and self._key() == other._key()
 @patch
 def __hash__(self:Filter): return hash(self._key())
-@patch
-def __repr__(self:Filter): return 'Filter(kernel={}, stride={}, offset={})'.format(*self._key())
 
 # %% ../nbs/01_filters.ipynb #03d473eb
 def _sides(p): return tuple((v, v) for v in _pair(p))

@@ -6,7 +6,7 @@
 __all__ = ['RECIPES', 'ScoreMetric', 'score_metrics', 'Prep', 'Autocast', 'Console', 'fcn_groups', 'fcn_learner', 'refine']
 
 # %% ../nbs/12_learner.ipynb #0c0d10bc
-import time
+import copy, time
 from functools import partial
 
 import numpy as np, torch
@@ -51,7 +51,10 @@ class Prep(Callback):
     def before_train(self):
         self.dls.train.epoch = self.epochs
         torch.manual_seed(int(rng(self.seed, self.epochs).integers(2**31)))     # dropout
+        if isinstance(self.loss_func, PixelLoss): self.loss_func.train().at(self.seed, self.epochs)   # what is sampled
         self.epochs += 1
+    def before_validate(self):
+        if isinstance(self.loss_func, PixelLoss): self.loss_func.eval()                               # all is judged
     def before_batch(self):
         self.learn.xb = (self.model.preprocess(self.x).contiguous(memory_format=torch.channels_last),)
 
@@ -147,7 +150,7 @@ def fcn_learner(
     only_score:bool=False,  # train the score layer alone: the paper's FCN-32s-fixed
     padding='same',         # or 100
     seed:int=0,             # of new weights and dropout
-    **kwargs,               # `loss`, and anything for `Learner`
+    **kwargs,               # `loss`, `cbs`, `path`, and what else of `Learner` is not set here
 )->Learner:
     "A fastai `Learner` around an FCN, with the habits of section 4.3; `fit_recipe` trains it."
     if recipe not in RECIPES: raise InputError(f'recipe {recipe!r}: there is {" and ".join(RECIPES)}')
@@ -185,6 +188,7 @@ def refine(
 )->Learner:
     "A learner for the next stage: the same net with one skip more, its score at zero, at a lower rate (section 4.2)."
     model, row = learn.model.refined(stride), RECIPES[learn.recipe]
+    kwargs.setdefault('loss', copy.deepcopy(learn.loss_func))
     added = [skip for _, skip, _ in model.fusions[len(learn.model.fusions):]]
     if learn.recipe == 'modern': _scaled(model, learn.dls, 'modern', added)
     return _learner(model, learn.dls, learn.recipe, lr or learn.lr[2]*row['refine'], learn.seed, **kwargs)

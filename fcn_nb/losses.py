@@ -36,6 +36,7 @@ def forward(self:PixelLoss,
     scores,  # N x classes x H x W, raw
     target,  # N x H x W ids, whole numbers of any dtype
 ):           # a scalar, float32 or float64; 0 with a zero gradient where no cell counts
+    "The loss of a batch (section 3.4); in training mode of the sampled cells alone."
     scores, target = scores.to(torch.promote_types(scores.dtype, torch.float32)), target.long()
     keep = self.keep if self.training else 1.
     if keep < 1: target = self.sampled(target); self._passed(len(target))

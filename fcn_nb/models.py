@@ -141,8 +141,9 @@ def fcn(
     learned:bool=True,     # inner upsamplings learned or fixed
 )->FCN:
     "A fully convolutional net from a classifier (sections 4.1 and 4.2)."
-    net = arch if isinstance(arch, Classifier) else backbone(arch, weights, 1, head)
-    return FCN(net, classes, stride, padding, learned)
+    if not isinstance(arch, Classifier): arch = backbone(arch, weights, 1, head)
+    elif (weights, head) != (None, None): raise InputError('weights, head: a ready classifier has its own')
+    return FCN(arch, classes, stride, padding, learned)
 
 # %% ../nbs/06_models.ipynb #ceca5076
 RELEASE_SCALE = dict(pool5=1., pool4=.01, pool3=.0001)  # the release's factors for training at once

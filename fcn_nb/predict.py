@@ -73,13 +73,19 @@ def load_model(
     except Exception as e: raise InputError(f'{path}: not a model file ({e}); it may be incomplete') from None
     if 'fcn_nb' not in info:
         raise InputError(f'{path}: these are weights without a model (no settings in it); fcn_train makes model files')
-    info = {k: json.loads(v) for k, v in info.items()}
+    try: return _built({k: json.loads(v) for k, v in info.items()}, state).to(device).eval()
+    except (KeyError, TypeError, ValueError, RuntimeError) as e:
+        why = f'{type(e).__name__}: {e}'.split('\n')[0][:120]
+        raise InputError(f'{path}: its settings and weights do not fit together ({why})') from None
+
+def _built(info, state):
+    "A model from its settings and weights, without spending time on random ones."
     c = info['config']
     with torch.device('meta'):
         model = fcn(c['arch'], c['classes'], c['stride'], c['head'], c['padding'], learned=c['learned'])
     model.load_state_dict(state, assign=True)
     model.preprocess, model.scale, model.meta = Preprocess(**info['preprocess']), info['scale'], info['meta']
-    return model.to(device).eval()
+    return model
 
 # %% ../nbs/13_predict.ipynb #fb0e94a6
 def evaluate(
