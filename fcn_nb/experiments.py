@@ -149,7 +149,7 @@ img{max-width:100%}.sub{color:#5b6875;margin-top:0}
 table{border-collapse:collapse;margin:1rem 0;font-variant-numeric:tabular-nums}div{overflow-x:auto}
 th,td{padding:.3rem .7rem;text-align:right;border-bottom:1px solid #e3e8ee}
 th{border-bottom:2px solid #9aa7b4;font-weight:600}
-th:first-child,td:first-child,.words td,.words th{text-align:left;white-space:nowrap}
+th:first-child,td:first-child,.words td,.words th{text-align:left}
 pre{background:#f5f7fa;padding:1rem;overflow-x:auto;font-size:.8rem}"""
 
 _PAGE = """<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">
@@ -172,7 +172,7 @@ def _report(results, fig4, loss):
     ours = [[r['model'], *(100*r[k] for k in METRICS), *PAPER_TABLE2.get(r['model'], ('-',)*4)] for r in rows]
     said = [[f'FCN-{a} &lt; FCN-{b}', f'{gain:+.1f}', 'yes' if gain > 0 else 'NO', what]
             for a, b, what, gain in claims(rows)]
-    settings = json.dumps({k: results[k] for k in ('settings', 'recipe', 'versions')}, indent=1)
+    settings = json.dumps({k: results[k] for k in ('settings', 'recipe', 'versions', 'python')}, indent=1)
     escaped = {k: html.escape(results[k]) for k in ('machine', 'classes')}
     return _PAGE.format(style=_STYLE, **escaped, settings=html.escape(settings), valid=results['settings']['valid'],
         table=_html_table(['FCN-', *(f'{n}, ours' for n in names), *(f'{n}, paper' for n in names)], ours),
@@ -202,7 +202,7 @@ def reproduce(
         claims=[dict(worse=a, better=b, gain=g, holds=g > 0) for a, b, _, g in claims(rows)],
         settings=dict(SIZES[size], bs=16, mirror=.5, classifier_bs=32, classifier_lr=2e-3),
         recipe=dict(row, lr=MINI_LR, opt=row['opt'].args[0].__name__),
-        versions={m: version(m) for m in ('fcn_nb', 'torch', 'fastai', 'numpy')} | dict(python=platform.python_version()),
+        versions={m: version(m) for m in ('fcn_nb', 'torch', 'fastai', 'numpy')}, python=platform.python_version(),
         classes=evaluate(final.model, final.dls.valid.dataset).table(CLASSES))
     page = _report(results, _png(fig4(done)), _png(loss_curves(done)))
     with write_aside(out/'report.html') as f: f.write_text(page)
