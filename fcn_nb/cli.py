@@ -89,6 +89,7 @@ def fcn_train(
     weights:Annotated[str, "its weights: 'imagenet', or a .safetensors or .pth file; default: random"]=None,
     stride:Annotated[int, 'stride of the finest score: 32, 16, 8 or 4']=8,
     head:Annotated[int, "width of fc6 and fc7; default: the weights' own, or 512 where they have none"]=None,
+    freeze:Annotated[int, 'blocks of a trunk with given weights that stay as they are, from the picture on']=2,
     recipe:Annotated[str, "'modern' (AdamW, one cycle, bf16) or 'paper' (SGD, momentum 0.9)"]='modern',
     size:Annotated[str, "ROWSxCOLUMNS in pixels for training; default: the pictures' own"]=None,
     epochs:Annotated[int, 'passes over the training set']=12,
@@ -108,8 +109,10 @@ def fcn_train(
     from fcn_nb.predict import evaluate, save_model
     data, augment = recognise(data), Augment(scale=(.75, 1.5)) if recipe == 'modern' else Augment(mirror=0.)
     dls = make_dls(open_pairs(data, 'train', size), open_pairs(data, 'val', size), bs, augment=augment, seed=seed)
-    learn = fcn_learner(dls, backbone, stride, head, weights, recipe, lr, seed=seed)
-    print(f'FCN-{stride}s, {sum(p.numel() for p in learn.model.parameters()):,} weights; '
+    freeze = freeze if weights else 0
+    learn = fcn_learner(dls, backbone, stride, head, weights, recipe, lr, seed=seed, freeze=freeze)
+    held = f', {freeze} of 5 blocks held' if freeze else ''
+    print(f'FCN-{stride}s, {sum(p.numel() for p in learn.model.parameters()):,} weights{held}; '
           f'{len(dls.train_ds)} pictures to learn from, {len(dls.valid_ds)} to check on')
     learn.fit_console(epochs, lines=True)
     save_model(learn.model, out)

@@ -148,6 +148,7 @@ def fcn_learner(
     recipe:str='modern',    # 'modern' or 'paper', see `RECIPES`
     lr:float=None,          # rate of new weights; None: the recipe's
     only_score:bool=False,  # train the score layer alone: the paper's FCN-32s-fixed
+    freeze:int=0,           # blocks of the trunk, from the picture on, that stay as they are
     padding='same',         # or 100
     seed:int=0,             # of new weights and dropout
     **kwargs,               # `loss`, `cbs`, `path`, and what else of `Learner` is not set here
@@ -158,8 +159,8 @@ def fcn_learner(
     net = arch if isinstance(arch, Classifier) else _backbone(arch, weights, head)
     model = fcn(net, len(dls.train.dataset.names), stride, padding=padding)
     _scaled(model, dls, recipe, ([] if model.trained == 'all' else ['pool5'])+[skip for _, skip, _ in model.fusions])
-    if only_score:
-        for p in [*model.trunk.parameters(), *model.head.parameters()]: p.requires_grad_(False)
+    still = [model.trunk, model.head] if only_score else list(model.trunk.values())[:freeze]
+    for m in still: m.requires_grad_(False)
     return _learner(model, dls, recipe, lr or RECIPES[recipe]['lr'], seed, **kwargs)
 
 # %% ../nbs/12_learner.ipynb #8cf3cda7
