@@ -187,6 +187,10 @@ def _along(dim=0, *_, **__):
     if dim in (0, 1, -3, -4): return Filter(1)
     raise ValueError(f'along dimension {dim} it mixes places; along 1, the channels, it would not')
 
+def _over(dim=None, keepdim=False, *_, **__):
+    if dim in (1, -3, (1,), [1]) and keepdim: return Filter(1)
+    raise ValueError(f'not local: {_why("mean")}')
+
 # %% ../nbs/01_filters.ipynb #ea2e8e10
 def _slice(index):
     index, every = index if isinstance(index, tuple) else (index,), slice(None)
@@ -207,20 +211,22 @@ _LAYERS = {  # layer: (its filter, the attributes that make it)
     nn.PixelShuffle:      (lambda f: Filter(f, f, up=True), 'upscale_factor'),
     (nn.ConstantPad2d, nn.ReflectionPad2d, nn.ReplicationPad2d): (_pad, 'padding'),
     (nn.Softmax, nn.LogSoftmax, nn.GLU): (_along, 'dim'),
-    (nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.PReLU, nn.ELU, nn.SiLU, nn.GELU, nn.Mish, nn.Sigmoid, nn.Tanh, nn.Softplus,
-     nn.Hardtanh, nn.Hardswish, nn.Hardsigmoid, nn.Softmax2d, nn.Identity, nn.Dropout, nn.Dropout2d, nn.AlphaDropout,
-     nn.BatchNorm2d, nn.LocalResponseNorm, nn.ChannelShuffle): (lambda: Filter(1), '')}
+    (nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.PReLU, nn.ELU, nn.CELU, nn.SELU, nn.SiLU, nn.GELU, nn.Mish, nn.Sigmoid, nn.Tanh,
+     nn.Softplus, nn.Hardtanh, nn.Hardswish, nn.Hardsigmoid, nn.Softmax2d, nn.Identity, nn.Dropout, nn.Dropout2d,
+     nn.AlphaDropout, nn.BatchNorm2d, nn.LocalResponseNorm, nn.ChannelShuffle): (lambda: Filter(1), '')}
 
 # %% ../nbs/01_filters.ipynb #3a5092cb
 def _parts(n, dim=0, *_, **__): return _along(dim)
 
 _OPS = dict(  # the same for functions, methods and operators, by name
     conv2d=_conv, conv_transpose2d=_deconv, avg_pool2d=_avg, interpolate=_resize, pad=_pad, getitem=_slice, cat=_along,
-    concat=_along, softmax=_along, log_softmax=_along, unsqueeze=_along, chunk=_parts, split=_parts)
+    concat=_along, softmax=_along, log_softmax=_along, unsqueeze=_along, chunk=_parts, split=_parts, mean=_over,
+    amax=_over, sum=_over)
 _OPS[F.max_pool2d] = _pool  # the one that has no name of its own
-_POINTWISE = {*'''relu relu_ relu6 leaky_relu elu silu gelu mish sigmoid tanh softplus hardtanh hardswish hardsigmoid
-    clamp exp log abs neg sqrt pow square add add_ iadd sub sub_ isub mul mul_ imul truediv itruediv div div_ maximum
-    minimum dropout dropout2d batch_norm local_response_norm contiguous clone detach to float double half'''.split()}
+_POINTWISE = {*'''relu relu_ relu6 leaky_relu elu celu selu silu gelu mish sigmoid tanh softplus hardtanh hardswish
+    hardsigmoid clamp exp log abs neg sqrt pow square add add_ iadd sub sub_ isub mul mul_ imul truediv itruediv div
+    div_ maximum minimum dropout dropout2d batch_norm local_response_norm contiguous clone detach to float double
+    half'''.split()}
 
 # %% ../nbs/01_filters.ipynb #2b1c1d9d
 _GLOBAL = {
@@ -232,12 +238,14 @@ _GLOBAL = {
     'Linear Flatten flatten view reshape linear':
         'it wants one size of picture; `convolutionalize` makes a dense layer local'}
 
+def _knows(m): return isinstance(getattr(m, 'filter', None), Filter)     # a layer that tells its own
 def _why(name): return next((v for k, v in _GLOBAL.items() if name in k.split()), 'it is not known here')
 
 def layer_filter(
     m:nn.Module,  # a convolution, pool, transposed convolution, padding, upsampling or pointwise layer
 )->Filter:        # as in eval mode: in training BatchNorm takes its mean over the whole batch
     "The filter of one layer; a ValueError naming the layer and the reason if it is not local."
+    if _knows(m): return m.filter
     for kind, (make, names) in _LAYERS.items():
         if isinstance(m, kind): return make(*(getattr(m, n) for n in names.split()))
     raise ValueError(f'{(name := type(m).__name__)}: not a local layer: {_why(name)}')
@@ -290,9 +298,13 @@ def _named(name, make, *args):
     try: return make(*args)
     except ValueError as e: raise ValueError(f'{name}: {e}') from None
 
+class _Tracer(fx.Tracer):
+    def is_leaf_module(self, m, name): return _knows(m) or super().is_leaf_module(m, name)
+
 def _traced(net):
-    try: return fx.symbolic_trace(net if list(net.children()) else nn.Sequential(net))
-    except fx.proxy.TraceError as e: raise ValueError(f'{type(net).__name__}: torch.fx cannot follow it: {e}') from None
+    name, net = type(net).__name__, net if list(net.children()) and not _knows(net) else nn.Sequential(net)
+    try: return fx.GraphModule(net, _Tracer().trace(net), name)
+    except fx.proxy.TraceError as e: raise ValueError(f'{name}: torch.fx cannot follow it: {e}') from None
 
 # %% ../nbs/01_filters.ipynb #df4faed9
 def trace_filters(

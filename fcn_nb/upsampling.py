@@ -124,6 +124,7 @@ class DilatedAvgPool2d(nn.Module):
         self.size, self.rate, self.pads = _two(pool.kernel_size), rate, pads
         self.divisor, (py, px), (ry, rx) = pool.divisor_override, _two(pool.padding), rate
         self.own, self.value = (px*rx, px*rx, py*ry, py*ry), float(pool.count_include_pad)
+        self.filter = Filter(self.size, padding=(pads[2:], pads[:2]), dilation=rate)
 
     def _sum(self, x): return F.conv2d(x, x.new_ones(x.shape[1], 1, *self.size), dilation=self.rate, groups=x.shape[1])
 
@@ -194,21 +195,24 @@ def rarefy(
 def bilinear_kernel(
     factor:int,           # upsampling factor, 1 or more
     dtype=torch.float32,
-)->torch.Tensor:          # k x k, k = 2*factor - factor % 2; Caffe's "bilinear" filler
+    odd:bool=False,       # an odd kernel for an even factor too: cells lie on pixels, not between two
+)->torch.Tensor:          # k x k, k = 2*factor, or one less for an odd factor; Caffe's "bilinear" filler
     "The tent whose transposed convolution with stride `factor` is bilinear interpolation (section 3.3)."
-    k = 2*factor-factor % 2
+    k = 2*factor-(odd or factor % 2)
     tent = 1-(torch.arange(k, dtype=torch.float64)-(k-1)/2).abs()/factor
     return torch.outer(tent, tent).to(dtype)
 
 # %% ../nbs/03_upsampling.ipynb #c987e711
 def upsample_bilinear(
-    x,           # N x C x h x w scores
-    factor:int,  # upsampling factor, 1 or more
-):               # N x C x (h-1)*factor+k x (w-1)*factor+k, k = 2*factor - factor % 2
+    x,                # N x C x h x w scores
+    factor:int,       # upsampling factor, 1 or more
+    odd:bool=False,   # as for `bilinear_kernel`
+):                    # N x C x (h-1)*factor+k x (w-1)*factor+k, k the size of the kernel
     "The fixed bilinear transposed convolution, border and all, computed as an interpolation (section 3.3)."
     if factor == 1: return x
-    size = [(n+2)*factor for n in x.shape[-2:]]
-    y, cut = F.interpolate(F.pad(x, (1,)*4), size=size, mode='bilinear'), (factor+1)//2
+    odd, (h, w) = odd or factor % 2 == 1, x.shape[-2:]
+    size = [(n+1)*factor+1 if odd else (n+2)*factor for n in (h, w)]     # cells on the corner pixels, or between
+    y, cut = F.interpolate(F.pad(x, (1,)*4), size=size, mode='bilinear', align_corners=odd), 1 if odd else factor//2
     return y[..., cut:size[0]-cut, cut:size[1]-cut]
 
 # %% ../nbs/03_upsampling.ipynb #40946034
@@ -218,17 +222,18 @@ class Upsample(nn.Module):
         channels:int,        # classes
         factor:int,          # upsampling factor, 1 or more
         learned:bool=False,  # a weight that training moves; a fixed layer holds none
+        odd:bool=False,      # as for `bilinear_kernel`
     ):
         super().__init__()
-        self.factor, self.channels = factor, channels
-        kernel = bilinear_kernel(factor).expand(channels, 1, -1, -1)
+        self.factor, self.channels, self.odd = factor, channels, odd
+        kernel = bilinear_kernel(factor, odd=odd).expand(channels, 1, -1, -1)
         self.weight = nn.Parameter(kernel.clone()) if learned else None
         self.filter = Filter(kernel.shape[-1], factor, up=True)
 
     def forward(self,
         x,  # N x channels x h x w
     ):      # N x channels x H x W, `filter.out_size((h, w))` cells
-        if self.weight is None: return upsample_bilinear(x, self.factor)
+        if self.weight is None: return upsample_bilinear(x, self.factor, self.odd)
         return F.conv_transpose2d(x, self.weight, stride=self.factor, groups=self.channels)
 
     def extra_repr(self): return f'{self.channels}, factor={self.factor}, learned={self.weight is not None}'
