@@ -57,6 +57,9 @@ class _Shapes(fx.Interpreter):
     "Notes the shape before and after each step: () for what is no tensor, None for several."
     extra_traceback = False
     def run_node(self, node):
+        layer = self.module.get_submodule(node.target) if node.op == 'call_module' else None
+        if isinstance(layer, nn.Linear) and (n := self.env[node.args[0]].shape[-1]) != layer.in_features:
+            raise InputError(f'{node.name}: a dense layer for {layer.in_features} numbers gets {n}; give its size=')
         try: out = super().run_node(node)
         except Exception as e: raise InputError(f'{node.name}: {e}') from None    # foreign code: it may raise anything
         several = isinstance(out, (tuple, list)) and any(isinstance(t, torch.Tensor) for t in out)
@@ -261,6 +264,7 @@ def convolutionalize(
     size:int=224,          # pixels along a side for which the classifier was made
 )->nn.Module:              # N x C x H x W -> N x classes x h x w, for H and W from `size` upward; own parameters
     "The classifier as one big filter (section 3.1): no Linear, no flatten, equal values; an `InputError` says why not."
+    if not isinstance(size, int) or size < 1: raise InputError(f'size={size!r}: wants pixels along a side')
     try: net = _converted(classifier, size)
     except ValueError as e:
         why = str(e).strip().split('\n')[0][:200]

@@ -90,6 +90,7 @@ class Filter:
         pads = _pair(padding) if isinstance(_pair(padding)[0], (tuple, list)) else (padding, padding)
         rows = zip(*map(_pair, (kernel, stride, dilation)), map(_pair, pads), _pair(extra))
         steps = [Step((k-1)*d+1, s, *p, ceil and s > 1, up, e) for k, s, d, p, e in rows]
+        if any(s.kernel < 1 or s.stride < 1 for s in steps): raise ValueError('kernel, stride, dilation: want over 0')
         self.axes = tuple(() if s[:4]+s[6:] == (1, 1, 0, 0, 0) else (s,) for s in steps)   # no step changes nothing
 
     def __matmul__(self, g): return _filter(b+a for a, b in zip(self.axes, g.axes))        # self after g
@@ -211,9 +212,9 @@ _LAYERS = {  # layer: (its filter, the attributes that make it)
     nn.PixelShuffle:      (lambda f: Filter(f, f, up=True), 'upscale_factor'),
     (nn.ConstantPad2d, nn.ReflectionPad2d, nn.ReplicationPad2d): (_pad, 'padding'),
     (nn.Softmax, nn.LogSoftmax, nn.GLU): (_along, 'dim'),
-    (nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.PReLU, nn.ELU, nn.CELU, nn.SELU, nn.SiLU, nn.GELU, nn.Mish, nn.Sigmoid, nn.Tanh,
-     nn.Softplus, nn.Hardtanh, nn.Hardswish, nn.Hardsigmoid, nn.Softmax2d, nn.Identity, nn.Dropout, nn.Dropout2d,
-     nn.AlphaDropout, nn.BatchNorm2d, nn.LocalResponseNorm, nn.ChannelShuffle): (lambda: Filter(1), '')}
+    (nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.PReLU, nn.ELU, nn.CELU, nn.SELU, nn.SiLU, nn.GELU, nn.Mish, nn.Sigmoid,
+     nn.Tanh, nn.Softplus, nn.Hardtanh, nn.Hardswish, nn.Hardsigmoid, nn.Softmax2d, nn.Identity, nn.Dropout,
+     nn.Dropout2d, nn.AlphaDropout, nn.BatchNorm2d, nn.LocalResponseNorm, nn.ChannelShuffle): (lambda: Filter(1), '')}
 
 # %% ../nbs/01_filters.ipynb #3a5092cb
 def _parts(n, dim=0, *_, **__): return _along(dim)
@@ -233,8 +234,8 @@ _GLOBAL = {
     'AdaptiveAvgPool2d AdaptiveMaxPool2d adaptive_avg_pool2d adaptive_max_pool2d mean amax sum':
         'it pools the whole picture, whatever its size, so every cell sees everything',
     'MultiheadAttention scaled_dot_product_attention matmul bmm': 'attention looks everywhere',
-    'GroupNorm InstanceNorm2d LayerNorm group_norm instance_norm layer_norm':
-        'its mean and variance are taken over many places',
+    'GroupNorm InstanceNorm2d group_norm instance_norm': 'its mean and variance are taken over many places',
+    'LayerNorm layer_norm': 'what it normalises over, channels or places, is not read here',
     'Linear Flatten flatten view reshape linear':
         'it wants one size of picture; `convolutionalize` makes a dense layer local'}
 
@@ -313,6 +314,8 @@ def trace_filters(
     "The filter from the input to every node of `net`, branches united."
     traced = _traced(net)
     nodes, found, consts = list(traced.graph.nodes), {}, {}
+    ends = len([n for n in nodes if n.op == 'placeholder']), 1 if isinstance(nodes[-1].args[0], fx.Node) else 2
+    if ends != (1, 1): raise ValueError(f'{type(net).__name__}: wants one input and one output, a tensor each')
     own = {n: _named(n.target, layer_filter, traced.get_submodule(n.target)) for n in nodes if n.op == 'call_module'}
     for n in nodes:                    # modules first, above: their names say more than those of functions
         ins = [found[a.name] for a in n.all_input_nodes if a.name in found]
@@ -374,6 +377,8 @@ def geometry(
     axis:int=0, # 0: along y, 1: along x
 )->Geometry:    # a ValueError names a layer that is not local
     "What a net sees of a picture and where, the crop after upsampling and the padding really needed (section 3)."
+    if not isinstance(size, int) or size < 1: raise ValueError(f'size={size!r}: wants the pixels along one axis')
+    if axis not in (0, 1): raise ValueError(f'axis={axis!r}: wants 0 (along y) or 1 (along x)')
     rows, f = [], Filter(1)
     if isinstance(net, nn.Module): rows = [(name, f.axis(axis)) for name, f in trace_filters(net).items()]
     else:

@@ -23,7 +23,9 @@ class PixelLoss(nn.Module):
     ):
         super().__init__()
         if reduction not in ('mean', 'sum'): raise ValueError(f"reduction={reduction!r}: wants 'mean' or 'sum'")
-        if not 0 < keep <= 1: raise ValueError(f'keep={keep}: wants a share of the cells, over 0 and at most 1')
+        if not isinstance(ignore, int): raise ValueError(f'ignore={ignore!r}: wants an id, a whole number')
+        if not (isinstance(keep, (int, float)) and 0 < keep <= 1):
+            raise ValueError(f'keep={keep}: wants a share of the cells, over 0 and at most 1')
         self.ignore, self.reduction, self.keep = ignore, reduction, keep
         self.register_buffer('weight', None if weight is None else torch.as_tensor(weight, dtype=torch.float32))
         self.at()
@@ -37,15 +39,26 @@ def forward(self:PixelLoss,
     target,  # N x H x W ids, whole numbers of any dtype
 ):           # a scalar, float32 or float64; 0 with a zero gradient where no cell counts
     "The loss of a batch (section 3.4); in training mode of the sampled cells alone."
+    self._check(scores, target)
     scores, target = scores.to(torch.promote_types(scores.dtype, torch.float32)), target.long()
     keep = self.keep if self.training else 1.
     if keep < 1: target = self.sampled(target); self._passed(len(target))
     weight = None if self.weight is None else self.weight.to(scores.dtype)
-    total = F.cross_entropy(scores, target, weight, ignore_index=self.ignore, reduction='sum')
+    try: total = F.cross_entropy(scores, target, weight, ignore_index=self.ignore, reduction='sum')
+    except IndexError as e:
+        raise InputError(f'{e} The classes are 0..{scores.shape[1]-1}, void is {self.ignore}') from None
     if self.reduction == 'sum': return total/keep
     valid = target != self.ignore
     count = valid.sum() if weight is None else weight[target.masked_fill(~valid, 0)].mul(valid).sum()
     return total/torch.where(count > 0, count, 1)
+
+@patch
+def _check(self:PixelLoss, scores, target):
+    classes, want = scores.shape[1], (scores.shape[0], *scores.shape[2:])
+    if target.shape != want: raise InputError(f'target: its shape is {(*target.shape,)}, the scores want {(*want,)}')
+    if target.is_floating_point(): raise InputError(f'target: wants whole numbers, not {target.dtype}')
+    if self.weight is not None and len(self.weight) != classes:
+        raise InputError(f'weight: {len(self.weight)} factors for {classes} classes')
 
 # %% ../nbs/04_losses.ipynb #5bfe011c
 _DICE = 34  # these draws have an address of their own beside the augmentation's (seed, epoch, index)
@@ -88,6 +101,8 @@ def _masks(data):
     ends = hasattr(data, '__len__') and hasattr(data, '__getitem__')       # generated sets count, but never run out
     for item in ((data[i] for i in range(len(data))) if ends else data):
         mask = np.asarray(item[1] if isinstance(item, (tuple, list)) else item)
+        if mask.ndim < 2 or mask.dtype.kind not in 'iub' or (mask.ndim == 3 and mask.shape[-1] == 3):
+            raise InputError(f'masks: want H x W ids, not {mask.dtype} of shape {mask.shape}; one mask goes in a list')
         yield from mask.reshape(-1, *mask.shape[-2:])
 
 # %% ../nbs/04_losses.ipynb #e23d58a5
@@ -99,8 +114,9 @@ def median_frequency(
     "Median class frequency over class frequency; an `InputError` for an id outside the classes, or if all is void."
     pixels, room = np.zeros((2, classes), np.int64)
     for mask in _masks(data):
-        n = np.bincount(mask[mask != ignore], minlength=classes)
-        if len(n) > classes: raise InputError(f'mask id {len(n)-1} is outside 0..{classes-1} (void is {ignore})')
+        ids = mask[mask != ignore]; bad = ids[(ids < 0) | (ids >= classes)]
+        if len(bad): raise InputError(f'mask id {bad[0]} is outside 0..{classes-1} (void is {ignore})')
+        n = np.bincount(ids, minlength=classes)
         pixels += n; room += n.sum()*(n > 0)
     if not pixels.any(): raise InputError('no class frequencies: no mask has a pixel that is not void')
     frequency = np.divide(pixels, room, where=room > 0, out=np.full(classes, np.nan))
@@ -121,4 +137,5 @@ def translate(
     pixels:float,  # valid pixels in a batch, the same number in each; 1/pixels translates back
 )->tuple:          # (lr, wd) with which the mean loss makes the same steps; momentum stays
     "The rate and decay of a mean loss from those of the release's summed one (section 4.3)."
+    if not pixels > 0: raise ValueError(f'pixels={pixels}: wants the valid pixels of a batch, more than 0')
     return lr*pixels, wd/pixels

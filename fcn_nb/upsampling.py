@@ -14,6 +14,7 @@ from torch import fx, nn
 
 from .core import *
 from .filters import *
+from .filters import _traced
 
 # %% ../nbs/03_upsampling.ipynb #ecb77dd8
 def _two(v): return tuple(v) if isinstance(v, (tuple, list)) else (v, v)
@@ -35,7 +36,7 @@ def _check(where, kind, m=None):
 def _graph(net):
     "The graph of `net`, its layers shared with it, pools called as functions made modules; refuses what is not local."
     for name, m in net.named_modules(): _check(name or 'net', type(m).__name__, m)
-    graph = fx.symbolic_trace(net if any(True for _ in net.children()) else nn.Sequential(net))
+    graph = _traced(net)
     for node in graph.graph.nodes:
         if node.op != 'call_function': continue
         _check(node.name, getattr(node.target, '__name__', ''))
@@ -173,9 +174,16 @@ def _rarefy_cut(net, node, a, cut):
     node.replace_input_with(a, part)
 
 # %% ../nbs/03_upsampling.ipynb #8e9e7c4e
+def _zeros_only(node, m):
+    "Refuse padding that mirrors or repeats: behind a stride the dense map ends elsewhere."
+    mode = getattr(m, 'padding_mode', 'zeros') if m else node.kwargs.get('mode', (*node.args, 'constant')[2])
+    if isinstance(m, (nn.ReflectionPad2d, nn.ReplicationPad2d)) or mode not in ('zeros', 'constant'):
+        raise InputError(f'{node.name}: padding with other than zeros behind a stride; use shift_and_stitch')
+
+# %% ../nbs/03_upsampling.ipynb #0fdf1eaa
 def rarefy(
     net:nn.Module,   # as for `shift_and_stitch`
-)->nn.Module:        # gives what `shift_and_stitch` gives; its own parameters, under the same names
+)->nn.Module:        # its own parameters, under the same names; without padding it gives what `shift_and_stitch` gives
     "A new net with all strides removed and all later filters rarefied (section 3.2): shift-and-stitch in one run."
     out, used = _graph(copy.deepcopy(net)), set()
     for node, m, spans, rate, least, ins in _walk(out):
@@ -184,6 +192,7 @@ def rarefy(
         for a, grown in ins.items():                            # where branches meet, the longer is cut behind
             if grown != least: _rarefy_cut(out, node, a, [slice(None, l-g or None) for l, g in zip(least, grown)])
         if not spans: continue
+        if rate != (1, 1): _zeros_only(node, m)
         (top, bottom), (left, right) = [[p*r for p in span[2:]] for span, r in zip(spans, rate)]
         name = f'{node.target}_{node.name}' if node.target in used else node.target    # used twice: at two rates
         used.add(node.target)
@@ -225,6 +234,7 @@ class Upsample(nn.Module):
         odd:bool=False,      # as for `bilinear_kernel`
     ):
         super().__init__()
+        if not isinstance(factor, int) or factor < 1: raise InputError(f'factor={factor!r}: wants 1 or more')
         self.factor, self.channels, self.odd = factor, channels, odd
         kernel = bilinear_kernel(factor, odd=odd).expand(channels, 1, -1, -1)
         self.weight = nn.Parameter(kernel.clone()) if learned else None
