@@ -10,7 +10,7 @@ import copy, operator
 from itertools import product
 
 import torch, torch.nn.functional as F
-from torch import fx, nn
+from torch import nn
 
 from .core import *
 from .filters import *
