@@ -53,13 +53,19 @@ def backbones():
     from fcn_nb.backbones import backbone
     net = backbone('mini', classes=5).eval()
     assert net(net.preprocess(torch.zeros(1, 3, 96, 96))).shape == (1, 5)
+    with torch.device('meta'): assert backbone('caffenet').size == 227 and backbone('mobilenet_v2').size == 224
 
 def models():
     import torch
     from fcn_nb.models import fcn, unit_scale
     net = fcn('mini', 4, stride=8).eval()
     assert net.refined(4)(torch.zeros(1, 3, 31, 47)).shape == (1, 4, 31, 47)
-    assert set(unit_scale(net, torch.randn(1, 3, 64, 64))) == {'pool5', 'pool4', 'pool3', 'pool2'}
+    assert set(unit_scale(net, torch.randn(1, 3, 64, 64))) == {'pool5', 'pool4', 'pool3', 'pool2', 'pool1'}
+    x = torch.zeros(1, 6, 33, 40)
+    assert fcn('mini', 4, late='mean').eval()(x).shape == (1, 4, 33, 40)
+    first, second = fcn('mini', (4, 2), 16, fuse='max', pool5_stride=1).eval()(x[:, :3])
+    assert (first.shape[1], second.shape[1]) == (4, 2)
+    assert fcn('resnet18', 4, 8).eval()(x[:, :3]).shape == (1, 4, 33, 40)
 
 def scenes():
     from fcn_nb.scenes import object_crops, scene
@@ -98,6 +104,18 @@ def predict():
         Image.fromarray(s.image).save(f'{d}/p.png')
         assert all(f.exists() for f in save_prediction(net, f'{d}/p.png', f'{d}/out'))
     assert predict(net, s.image).shape == (40, 52) and 0 <= evaluate(net, [(s.image, s.mask)]).mean_iu <= 1
+
+def caffe():
+    import tempfile
+    from fcn_nb.caffe import RELEASE, _Net, fcn_from_caffe, load_caffemodel, where
+    from fcn_nb.core import InputError
+    net = _Net(); net.layer.add(name=b'ip').blobs.add(shape=dict(dim=[2, 1]), data=[1., 2.])
+    with tempfile.TemporaryDirectory() as d:
+        with open(f'{d}/n.caffemodel', 'wb') as f: f.write(net.SerializeToString())
+        assert load_caffemodel(f'{d}/n.caffemodel')['ip'][0].tolist() == [[1.], [2.]]
+        try: fcn_from_caffe(f'{d}/n.caffemodel', 'fcn8s')
+        except InputError as e: assert 'not the weights of fcn8s' in str(e)
+    assert len(RELEASE) == 15 and 'fcn8s-heavy-pascal' in where('fcn8s')
 
 def experiments():
     import tempfile

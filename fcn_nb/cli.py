@@ -11,13 +11,14 @@ from functools import wraps
 from typing import Annotated, get_args
 
 # %% ../nbs/16_cli.ipynb #0ede1888
-def _parser(f):
-    "The command line of a function: an argument each, from its `Annotated` signature."
+def _parser(f, words=()):
+    "The command line of a function: an argument each, from its `Annotated` signature; --caffe replaces MODEL."
     parser = argparse.ArgumentParser(f.__name__, description=f.__doc__)
     for name, p in inspect.signature(f).parameters.items():
         kind, said = get_args(p.annotation)
         many = dict(nargs='+') if kind is list else dict(type=kind)
-        if p.default is p.empty: parser.add_argument(name, help=said, **many)
+        if name == 'model' and any(w.startswith('--caffe') for w in words): parser.set_defaults(model=None)
+        elif p.default is p.empty: parser.add_argument(name, help=said, **many)
         else:
             said += '' if p.default is None else f' (default: {p.default})'
             parser.add_argument(f'--{name}', type=kind, default=p.default, help=said)
@@ -27,7 +28,7 @@ def command(f):
     "A function as a command: called without arguments it reads the terminal's, and bad input ends it in one line."
     @wraps(f)
     def run(*args, **kwargs):
-        if not args and not kwargs: kwargs = vars(_parser(f).parse_args())
+        if not args and not kwargs: kwargs = vars(_parser(f, sys.argv[1:]).parse_args())
         from fcn_nb.core import InputError
         warnings.simplefilter('ignore', FutureWarning)     # of fastai's use of torch.jit: not the user's business
         try: return f(*args, **kwargs)
@@ -64,6 +65,22 @@ def _model_path(out):
     if not os.access(out.parent, os.W_OK): raise InputError(f'--out {out}: no permission to write there')
     return out
 
+# %% ../nbs/16_cli.ipynb #03bb93f1
+def _open_model(model, caffe, net):
+    "The model of a file of ours, or the authors' net that --caffe and --net name."
+    from fcn_nb.core import InputError
+    from fcn_nb.predict import check_plain, load_model
+    if caffe is None and net is None: made, said = load_model(model), model
+    else:
+        from fcn_nb.caffe import RELEASE, fcn_from_caffe
+        if None in (caffe, net):
+            raise InputError(f'--caffe FILE, --net NAME: want each other; NAME is {", ".join(RELEASE)}')
+        made, said = fcn_from_caffe(caffe, net), f'--net {net}'
+    check_plain(made, said)
+    return made
+
+_CAFFE = 'a .caffemodel of the authors, in the place of MODEL', 'which of their nets it is: fcn8s, fcn-alexnet, ...'
+
 # %% ../nbs/16_cli.ipynb #b6144c2c
 @command
 def fcn_reproduce(
@@ -85,7 +102,7 @@ def fcn_reproduce(
 @command
 def fcn_train(
     data:Annotated[str, 'KIND:PATH (camvid, folder, scenes), or a PATH that is recognised'],
-    backbone:Annotated[str, 'classifier to start from: vgg16 or mini']='vgg16',
+    backbone:Annotated[str, 'classifier to start from: vgg16, mini, caffenet, ..., or one of torchvision']='vgg16',
     weights:Annotated[str, "its weights: 'imagenet', or a .safetensors or .pth file; default: random"]=None,
     stride:Annotated[int, 'stride of the finest score: 32, 16, 8 or 4']=8,
     head:Annotated[int, "width of fc6 and fc7; default: the weights' own, or 512 where they have none"]=None,
@@ -111,7 +128,7 @@ def fcn_train(
     dls = make_dls(open_pairs(data, 'train', size), open_pairs(data, 'val', size), bs, augment=augment, seed=seed)
     freeze = freeze if weights else 0
     learn = fcn_learner(dls, backbone, stride, head, weights, recipe, lr, seed=seed, freeze=freeze)
-    held = f', {freeze} of 5 blocks held' if freeze else ''
+    held = f', {freeze} of {len(learn.model.trunk)} blocks held' if freeze else ''
     print(f'FCN-{stride}s, {sum(p.numel() for p in learn.model.parameters()):,} weights{held}; '
           f'{len(dls.train_ds)} pictures to learn from, {len(dls.valid_ds)} to check on')
     learn.fit_console(epochs, lines=True)
@@ -127,17 +144,19 @@ def fcn_eval(
     data:Annotated[str, 'KIND:PATH (camvid, folder, scenes), or a PATH that is recognised'],
     split:Annotated[str, 'train, val or test']='val',
     absent:Annotated[str, "absent classes: 'nan' not counted, 'zero' counted as 0, 'skip' not even if predicted"]='nan',
+    caffe:Annotated[str, _CAFFE[0]]=None,
+    net:Annotated[str, _CAFFE[1]]=None,
 ):
     "Score a model against full-size masks: the paper's four metrics, and every class."
     from fcn_nb.core import InputError
     from fcn_nb.datasets import open_pairs
-    from fcn_nb.predict import evaluate, load_model
+    from fcn_nb.predict import evaluate
     if absent not in ('nan', 'zero', 'skip'): raise InputError(f"--absent {absent}: wants nan, zero or skip")
-    net, pairs = load_model(model), open_pairs(data, split)
-    had = net.meta.get('names', pairs.names)
+    made, pairs = _open_model(model, caffe, net), open_pairs(data, split)
+    had = made.meta.get('names', pairs.names)
     if list(had) != list(pairs.names):
-        raise InputError(f'{model}: it knows {", ".join(had)}; {data} has {", ".join(pairs.names)}')
-    print(evaluate(net, pairs, absent=absent).table(pairs.names))
+        raise InputError(f'{model or caffe}: it knows {", ".join(had)}; {data} has {", ".join(pairs.names)}')
+    print(evaluate(made, pairs, absent=absent).table(pairs.names))
 
 # %% ../nbs/16_cli.ipynb #ab8fc073
 @command
@@ -145,23 +164,25 @@ def fcn_predict(
     model:Annotated[str, 'model file of fcn_train or fcn_reproduce'],
     pictures:Annotated[list, 'pictures, or folders of them'],
     out:Annotated[str, 'folder for NAME.png (palette PNG of ids) and NAME_overlay.jpg']='predictions',
+    caffe:Annotated[str, _CAFFE[0]]=None,
+    net:Annotated[str, _CAFFE[1]]=None,
 ):
     "Segment pictures, each at its own size."
     from collections import Counter
     from pathlib import Path
     from fcn_nb.core import InputError, progress, open_image
     from fcn_nb.data import pictures_in
-    from fcn_nb.predict import load_model, save_prediction
-    net = load_model(model)
+    from fcn_nb.predict import save_prediction
+    made = _open_model(model, caffe, net)
     files = [f for p in pictures for f in (pictures_in(p) if Path(p).is_dir() else [Path(p)])]
     count = Counter(f.stem for f in files)
     twice = next((f for f in files if count[f.stem] > 1), None)
     if twice: raise InputError(f'{twice}: another picture is called {twice.stem} too; run them apart')
     given, out = {f.resolve() for f in files}, Path(out)
-    made = (out/f'{f.stem}{end}' for f in files for end in ('.png', '_overlay.jpg'))
-    lost = next((p for p in made if p.resolve() in given), None)
+    written = (out/f'{f.stem}{end}' for f in files for end in ('.png', '_overlay.jpg'))
+    lost = next((p for p in written if p.resolve() in given), None)
     if lost: raise InputError(f'{lost}: a picture to segment would be overwritten; give another --out')
     out.mkdir(parents=True, exist_ok=True)
     for f in progress(files, 'checking'): open_image(f)
-    for f in progress(files, 'segmenting'): save_prediction(net, f, out)
+    for f in progress(files, 'segmenting'): save_prediction(made, f, out)
     print(f'{len(files)} picture{"s"*(len(files) > 1)} -> {out}/NAME.png and NAME_overlay.jpg')

@@ -102,7 +102,8 @@ def fcn_groups(
     model:FCN,
 )->list:  # [old weights, old biases, new weights, new biases]
     "The parameters by what they are: from the classifier or new, weights or biases (section 4.3)."
-    old = {'': (), 'trunk': (model.trunk,), 'all': (model.trunk, model.head)}[model.trained]
+    old = [part for m in (model, model.other) if m is not None
+           for part in {'': (), 'trunk': (m.trunk,), 'all': (m.trunk, m.head)}[m.trained]]
     is_old, groups = {id(p) for m in old for p in m.parameters()}, ([], [], [], [])
     for name, p in model.named_parameters(): groups[(id(p) not in is_old)*2+name.endswith('bias')].append(p)
     return list(groups)
@@ -133,15 +134,14 @@ def _learner(model, dls, recipe, lr, seed, loss=None, **kwargs):
 def _backbone(arch, weights, head):
     "The classifier; where fc6 and fc7 have no weights to transplant, they are made narrower and said to be."
     net = backbone(arch, weights, 1, head)
-    if head is None and net.trained != 'all' and net.head > 512:
+    if head is None and net.trained != 'all' and (net.head or 0) > 512:
         net = backbone(arch, weights, 1, 512)
         print(f'{arch}: no weights for fc6 and fc7, so they start fresh and {net.head} wide')
-    if weights is None: print(f'{arch}: no weights given, so it starts from random numbers')
     return net
 
 def fcn_learner(
     dls,                    # `scenes_dls`, `camvid_dls`, `folder_dls`, ...
-    arch='vgg16',           # a name for `backbone`, or a `Classifier` with weights of its own
+    arch='vgg16',           # a name for `backbone`, a `Classifier` with weights of its own, or a ready `FCN`
     stride:int=32,          # below 32: trained at once
     head:int=None,          # width of fc6 and fc7; None: the weights' own, or at most 512 where they have none
     weights=None,           # for `backbone`: None, 'imagenet', or a file
@@ -156,9 +156,12 @@ def fcn_learner(
     "A fastai `Learner` around an FCN, with the habits of section 4.3; `fit_recipe` trains it."
     if recipe not in RECIPES: raise InputError(f'recipe {recipe!r}: there is {" and ".join(RECIPES)}')
     torch.manual_seed(seed)
-    net = arch if isinstance(arch, Classifier) else _backbone(arch, weights, head)
-    model = fcn(net, len(dls.train.dataset.names), stride, padding=padding)
-    _scaled(model, dls, recipe, ([] if model.trained == 'all' else ['pool5'])+[skip for _, skip, _ in model.fusions])
+    if isinstance(arch, FCN): model = copy.deepcopy(arch)
+    else:
+        net = arch if isinstance(arch, Classifier) else _backbone(arch, weights, head)
+        model = fcn(net, len(dls.train.dataset.names), stride, padding=padding)
+        deepest = [] if model.trained == 'all' else list(model.trunk)[-1:]
+        _scaled(model, dls, recipe, deepest+[skip for _, skip, _ in model.fusions])
     still = [model.trunk, model.head] if only_score else list(model.trunk.values())[:freeze]
     for m in still: m.requires_grad_(False)
     return _learner(model, dls, recipe, lr or RECIPES[recipe]['lr'], seed, **kwargs)

@@ -35,14 +35,27 @@ class PixelLoss(nn.Module):
 # %% ../nbs/04_losses.ipynb #f2dddc7f
 @patch
 def forward(self:PixelLoss,
-    scores,  # N x classes x H x W, raw
-    target,  # N x H x W ids, whole numbers of any dtype
+    scores,  # N x classes x H x W, raw; a tuple of such for several heads
+    target,  # N x H x W ids, whole numbers of any dtype; N x heads x H x W, or a tuple, for several heads
 ):           # a scalar, float32 or float64; 0 with a zero gradient where no cell counts
-    "The loss of a batch (section 3.4); in training mode of the sampled cells alone."
+    "The loss of a batch (section 3.4), added over heads; in training mode of the sampled cells alone."
+    if isinstance(scores, torch.Tensor): heads = [(scores, target)]
+    else:
+        targets = target.unbind(1) if isinstance(target, torch.Tensor) else target
+        if len(targets) != len(scores): raise InputError(f'target: {len(targets)} of them for {len(scores)} heads')
+        heads = list(zip(scores, targets))
+    total = sum(self._head(*h) for h in heads)
+    if self.training and self.keep < 1: self._passed(len(heads[0][0]))
+    return total
+
+# %% ../nbs/04_losses.ipynb #4f87bf06
+@patch
+def _head(self:PixelLoss, scores, target):
+    "The loss of one head."
     self._check(scores, target)
     scores, target = scores.to(torch.promote_types(scores.dtype, torch.float32)), target.long()
     keep = self.keep if self.training else 1.
-    if keep < 1: target = self.sampled(target); self._passed(len(target))
+    if keep < 1: target = self.sampled(target)
     weight = None if self.weight is None else self.weight.to(scores.dtype)
     try: total = F.cross_entropy(scores, target, weight, ignore_index=self.ignore, reduction='sum')
     except IndexError as e:
