@@ -31,11 +31,16 @@ class Preprocess(nn.Module):
     ):
         super().__init__()
         if isinstance(order, str) and order not in _ORDERS: raise ValueError(f"order={order!r}: wants 'RGB' or 'BGR'")
-        self.config, self.seen = dict(order=order, scale=scale, mean=list(mean), std=list(std)), False
+        self.config = dict(order=order, scale=scale, mean=[float(m) for m in mean], std=[float(v) for v in std])
+        self.warned = False
         self.order = _ORDERS[order] if isinstance(order, str) else list(order)
         if not len(self.order) == len(mean) == len(std):
             raise ValueError(f'{len(self.order)} channels, mean has {len(mean)} numbers, std {len(std)}: one a channel')
-        for k in ('mean', 'std'): self.register_buffer(k, torch.tensor(self.config[k])[:, None, None], persistent=False)
+        if sorted(self.order) != [*range(len(mean))]: raise ValueError(f'order={order}: wants each channel once')
+        if 0 in self.config['std']: raise ValueError(f'std={std}: holds a zero')
+        for k in ('mean', 'std'):
+            values = torch.tensor(self.config[k], dtype=torch.float32)
+            self.register_buffer(k, values[:, None, None], persistent=False)
 
     def extra_repr(self): return str(self.config)
 
@@ -45,16 +50,20 @@ def forward(self:Preprocess,
     x,  # N x 3 x H x W RGB (or more channels), bytes or floats, 0..255
 ):      # N x 3 x H x W floats, in this module's own dtype
     "The pictures as the weights want them."
-    if not self.seen and not torch.compiler.is_compiling(): self._look(x)
+    if x.ndim != 4 or x.shape[1] != len(self.order):
+        raise InputError(f'x: its shape is {(*x.shape,)}, wants N x {len(self.order)} x H x W')
+    if not self.warned and not torch.compiler.is_compiling(): self._look(x)
     return (x[:, self.order].to(self.mean.dtype)*self.config['scale']-self.mean)/self.std
 
 @patch
 def _look(self:Preprocess, x):
     "Warn, once, of a range that no picture has."
-    if not x.is_floating_point() or x.is_meta: return
-    low, high = x[:, :3].aminmax(); self.seen = bool(high > low)     # one plain surface tells nothing
-    if self.seen and (low < 0 or high <= 1 or high > 255):
-        warnings.warn(f'pictures from {low:.3g} to {high:.3g}: wants RGB from 0 to 255, not scaled, no mean taken off')
+    if not x.is_floating_point() or x.is_meta or not x.numel(): return
+    for picture in (part for part in x.split(3, 1) if part.shape[1] == 3):       # a depth map may have any range
+        low, high = picture.aminmax()
+        if low < 0 or low < high <= 1 or high > 255:
+            warnings.warn(f'pictures from {low:.3g} to {high:.3g}: wants RGB from 0 to 255, not scaled, no mean off')
+            self.warned = True; return
 
 CAFFE    = dict(order='BGR', scale=1., mean=(103.939, 116.779, 123.68))                     # VGG's own release
 IMAGENET = dict(order='RGB', scale=1/255, mean=(.485, .456, .406), std=(.229, .224, .225))  # torchvision
@@ -193,7 +202,8 @@ def _read_weights(path):
         if path.suffix == '.safetensors':
             with safe_open(path, 'pt') as f: return {k: f.get_tensor(k).float() for k in f.keys()}, f.metadata() or {}
         state = torch.load(path, map_location='cpu', weights_only=True)
-        return {k: v.float() for k, v in getattr(state, 'state_dict', lambda: state)().items()}, {}
+        state = next((state[k] for k in ('state_dict', 'model') if k in state), state)    # a checkpoint of a training
+        return {str(k).removeprefix('module.'): v.float() for k, v in state.items()}, {}
     except Exception as e:      # whatever a foreign file makes its reader raise, the file is at fault
         why = f'{type(e).__name__}: {e}'.split('\n')[0][:120]
         raise InputError(f'{path}: not a readable weights file ({why})') from None
@@ -262,7 +272,8 @@ def _imagenet(arch, name):
     w = get_model_weights(arch)[name]; t = w.transforms()
     said = dict(preprocess=json.dumps(dict(order='RGB', scale=1/255, mean=t.mean, std=t.std)))
     try: return w.get_state_dict(progress=True, check_hash=True), said
-    except OSError as e: raise InputError(f"weights={name!r}: no download ({e}); give a weights file") from None
+    except (OSError, RuntimeError) as e:
+        raise InputError(f"weights={name!r}: no download ({e}); give a weights file") from None
 
 # %% ../nbs/05_backbones.ipynb #07a03e3d
 _told = set()
@@ -280,7 +291,7 @@ def backbone(
     head:int=None,   # width of fc6 and fc7; None: the classifier's own (4096 for vgg16)
 )->Classifier:       # with `.preprocess`, and `.trained`: '', 'trunk' or 'all', what came from the weights
     "A classifier, its weights, and the preprocessing that belongs to them (section 4.1)."
-    named = str(weights).startswith(('imagenet', 'IMAGENET'))
+    named = str(weights).startswith(('imagenet', 'IMAGENET')) and not Path(weights).is_file()
     read = None if weights is None else _imagenet(arch, weights) if named else _read_weights(weights)
     net = Classifier(arch, classes, head)
     if read is None: _tell(net)

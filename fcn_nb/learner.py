@@ -116,8 +116,11 @@ def _scaled(model, dls, recipe, taps):
     if not taps: return
     x, _ = dls.valid.one_batch()
     net = model.to(x.device).eval()
-    found = unit_scale(net, net.preprocess(x)) if recipe == 'modern' else RELEASE_SCALE
-    model.scale.update({k: found[k] for k in taps if k in found})
+    x, n = net.preprocess(x), net.config['channels']
+    for m, part in (net, x[:, :n]), (net.other, x[:, n:]):              # the second stream of late fusion
+        if m is None: continue
+        found = unit_scale(m, part) if recipe == 'modern' else RELEASE_SCALE
+        m.scale.update({k: found[k] for k in taps if k in found})
 
 def _learner(model, dls, recipe, lr, seed, loss=None, **kwargs):
     "A `Learner` around a ready model."
@@ -193,6 +196,6 @@ def refine(
     "A learner for the next stage: the same net with one skip more, its score at zero, at a lower rate (section 4.2)."
     model, row = learn.model.refined(stride), RECIPES[learn.recipe]
     kwargs.setdefault('loss', copy.deepcopy(learn.loss_func))
-    added = [skip for _, skip, _ in model.fusions[len(learn.model.fusions):]]
+    added = [k for k in model.layers if k in model.trunk and k not in learn.model.layers]
     if learn.recipe == 'modern': _scaled(model, learn.dls, 'modern', added)
     return _learner(model, learn.dls, learn.recipe, lr or learn.lr[2]*row['refine'], learn.seed, **kwargs)

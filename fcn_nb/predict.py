@@ -98,7 +98,7 @@ def _built(info, state, net=None):
     "A model from its settings and weights, without spending time on random ones."
     config = info['config'] if net is None else dict(info['config'], arch=net, head=None)
     if config['arch'] == 'own': raise InputError("from a classifier of one's own: load_model(path, net=CLASSIFIER)")
-    with torch.device('meta'): model = fcn(**config)
+    with torch.device('meta' if net is None else 'cpu'): model = fcn(**config)
     model.load_state_dict(state, assign=True)
     model.preprocess, model.scale, model.meta = Preprocess(**info['preprocess']), info['scale'], info['meta']
     model.trained = info.get('trained', '')
