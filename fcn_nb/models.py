@@ -203,6 +203,7 @@ def _up_to(here, to, classes, learned):
         except ValueError as e: why = e
     raise InputError(f'no upsampling by {factor} lays these maps upon each other: {why}')
 
+# %% ../nbs/06_models.ipynb #ac5b35a8
 @patch
 def set_layers(self:FCN,
     layers,  # names of maps, deep to fine: 'fr' (the head) or blocks of the trunk
