@@ -12,12 +12,13 @@ from typing import Annotated, get_args
 
 # %% ../nbs/16_cli.ipynb #0ede1888
 def _parser(f, words=()):
-    "The command line of a function: an argument each, from its `Annotated` signature; --caffe replaces MODEL."
+    "The command line of a function, from its `Annotated` signature: kind, help, and what may stand in its place."
+    given = {w.partition('=')[0] for w in words}
     parser = argparse.ArgumentParser(f.__name__, description=f.__doc__)
     for name, p in inspect.signature(f).parameters.items():
-        kind, said = get_args(p.annotation)
+        kind, said, *instead = get_args(p.annotation)
         many = dict(nargs='+') if kind is list else dict(type=kind)
-        if name == 'model' and any(w.startswith('--caffe') for w in words): parser.set_defaults(model=None)
+        if given & {*instead}: parser.set_defaults(**{name: None})
         elif p.default is p.empty: parser.add_argument(name, help=said, **many)
         else:
             said += '' if p.default is None else f' (default: {p.default})'
@@ -51,7 +52,8 @@ def _weights_exist(weights):
     "Say that a weights file is missing before the data are read, not after."
     from pathlib import Path
     from fcn_nb.core import InputError
-    if weights not in (None, 'imagenet') and not Path(weights).is_file():
+    named = weights is None or str(weights).startswith(('imagenet', 'IMAGENET'))      # by torchvision, see `backbone`
+    if not named and not Path(weights).is_file():
         raise InputError(f'{weights}: no such weights file')
 
 def _model_path(out):
@@ -140,7 +142,7 @@ def fcn_train(
 # %% ../nbs/16_cli.ipynb #fee42531
 @command
 def fcn_eval(
-    model:Annotated[str, 'model file of fcn_train or fcn_reproduce'],
+    model:Annotated[str, 'model file of fcn_train or fcn_reproduce', '--caffe'],
     data:Annotated[str, 'KIND:PATH (camvid, folder, scenes), or a PATH that is recognised'],
     split:Annotated[str, 'train, val or test']='val',
     absent:Annotated[str, "absent classes: 'nan' not counted, 'zero' counted as 0, 'skip' not even if predicted"]='nan',
@@ -161,7 +163,7 @@ def fcn_eval(
 # %% ../nbs/16_cli.ipynb #ab8fc073
 @command
 def fcn_predict(
-    model:Annotated[str, 'model file of fcn_train or fcn_reproduce'],
+    model:Annotated[str, 'model file of fcn_train or fcn_reproduce', '--caffe'],
     pictures:Annotated[list, 'pictures, or folders of them'],
     out:Annotated[str, 'folder for NAME.png (palette PNG of ids) and NAME_overlay.jpg']='predictions',
     caffe:Annotated[str, _CAFFE[0]]=None,

@@ -27,7 +27,8 @@ def read_mask(
     "The class ids of a mask file."
     im = open_image(path)
     if im.mode not in ('L', 'P', '1', 'I', 'I;16'):
-        raise InputError(f'{path}: a mask holds one class id a pixel, this is {im.mode}; save it as grey or palette PNG')
+        raise InputError(f'{path}: a mask holds one class id a pixel, this is {im.mode}; '
+                         'save it as grey or palette PNG')
     mask = np.array(im).astype(np.int64)
     if mask.max() > 255: raise InputError(f'{path}: mask id {mask.max()} is over 255; class ids fit into 8 bits')
     return np.where(mask == void, VOID, mask).astype(np.uint8)
@@ -254,7 +255,8 @@ def folder_pairs(
         images = [p for p in images if p not in taken]
         if not listed: images = [p for i, p in enumerate(images) if (i % 5 == 4) == (split == 'val')]
     else: raise InputError(f'{path}/{split}.txt: no such file; there is train and val')
-    if not images: raise InputError(f'{path}: the split {split} is empty; write {split}.txt, or give five pictures or more')
+    if not images:
+        raise InputError(f'{path}: the split {split} is empty; write {split}.txt, or give five pictures or more')
     return Pairs(images, [_with_mask(p, masks) for p in images], read_lines(path/'codes.txt'), size)
 
 def folder_dls(

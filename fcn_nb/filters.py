@@ -426,7 +426,7 @@ def draw(self:Geometry):
 # %% ../nbs/01_filters.ipynb #ea7da244
 def lean_padding(
     pad:int,     # padding of the first layer in the release: 100
-    kernel:int,  # kernel of the deepest layer, fc6: odd
+    kernel:int,  # kernel of the deepest layer, fc6
     stride:int,  # stride of the map below it: 32
 )->tuple:        # (padding of the first layer, padding of fc6)
     "The phase of a first layer padded by `pad`, with the padding moved to the deepest layer, where it is cheap."

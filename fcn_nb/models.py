@@ -6,7 +6,7 @@
 __all__ = ['FUSE', 'LATE', 'RELEASE_SCALE', 'lay', 'FCN', 'late_fusion', 'fcn', 'unit_scale']
 
 # %% ../nbs/06_models.ipynb #2460f000
-import copy
+import copy, math
 from collections import OrderedDict
 
 import torch
@@ -88,14 +88,15 @@ def _needed(trunk, head):
 
 def _set_padding(trunk, head, padding, net):
     "The release's 100 pixels, or their phase without the waste, or what the net needs."
-    first, fc6 = _first(trunk), _first(head)
     if padding not in ('same', 100): raise InputError(f"padding={padding!r}: wants 'same' or 100")
     if padding == 100 and not net.release:
         raise InputError(f"padding=100: the release has it for VGG and CaffeNet, not for {net.arch}; use 'same'")
-    def deep(pad): fc6.padding = (pad*fc6.dilation[0],)*2
-    if fc6: deep(0 if padding == 100 else fc6.kernel_size[0]//2)
-    pad = 100 if padding == 100 else net.pad or _needed(trunk, head)
-    while padding == 'same' and net.release and _needed(trunk, head) > pad: pad += 32; deep((100-pad)//32)
+    first, fc6 = _first(trunk), _first(head)
+    (k, d) = (fc6.kernel_size[0], fc6.dilation[0]) if fc6 else (1, 1)
+    step = d*math.prod(receptive_field(m).stride for m in trunk.values())   # pixels from one tap of fc6 to the next
+    pad, deep = (100, 0) if padding == 100 else lean_padding(100, k, step) if net.phase else (0, k//2)
+    if fc6: fc6.padding = (deep*d,)*2
+    if padding == 'same': short = max(_needed(trunk, head)-pad, 0); pad += -(-short//step)*step if net.phase else short
     first.padding = (pad, pad)
 
 # %% ../nbs/06_models.ipynb #b4339759
@@ -156,7 +157,7 @@ class FCN(nn.Module):
         if channels > 3: _widen(self, channels)
         if pool5_stride == 1: _keep_pool5(self)
         _set_padding(self.trunk, self.head, padding, net)
-        self.score, self.up, self.found = nn.ModuleDict(), nn.ModuleDict(), {}
+        self.score, self.up, self.found = nn.ModuleDict(), nn.ModuleDict(), {}  # found: what `filters` works out
         if layers: self.set_layers(layers)
         else: self.set_stride(stride)
 
@@ -166,8 +167,7 @@ def forward(self:FCN,
     x,  # N x channels x H x W, preprocessed; late fusion: the channels of both streams
 ):      # N x classes x H x W, raw scores; a tuple of them for several heads
     "The scores of every pixel (section 4.2)."
-    streams, n = [self]+[self.other]*(self.other is not None), self.config['channels']
-    want = sum(m.config['channels'] for m in streams)
+    n = self.config['channels']; want = n if self.other is None else n+self.other.config['channels']
     if x.shape[1] != want: raise InputError(f'x: {x.shape[1]} channels, wants {want}')
     y = self.scores(x[:, :n])
     if self.other is not None: y = LATE[self.config['late']](y, self.other.scores(x[:, n:]))
@@ -278,8 +278,8 @@ def _keep_pool5(net):
     pool, fc6 = list(net.trunk[list(net.trunk)[-1]].children())[-1], _first(net.head)
     if not isinstance(pool, nn.MaxPool2d) or fc6 is None:
         raise InputError(f"pool5_stride=1: {net.config['arch']} has no pool5 with fc6 behind it")
+    fc6.dilation = (pool.stride, pool.stride)
     pool.stride, pool.padding, pool.ceil_mode = 1, pool.kernel_size//2, False
-    fc6.dilation = (2, 2)
 
 # %% ../nbs/06_models.ipynb #2baf3457
 def late_fusion(
