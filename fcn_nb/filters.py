@@ -364,7 +364,7 @@ class Geometry(NamedTuple):
     rows:list      # (name, Filter from the picture) of each layer
     size:int       # of the picture
     filter:Filter  # of the whole net
-    pad:int        # of the first layer
+    pad:int        # of the first layer that sees or skips more than one cell (1x1 layers at stride 1 are no step)
     cut:int        # to cut off the upsampled map in front, and
     rest:int       # behind; negative: missing
     front:int      # padding of the first layer from which on the front is covered, and
