@@ -139,11 +139,9 @@ def where(
     return f'the weights of {name} are at http://dl.caffe.berkeleyvision.org/{file}.caffemodel'
 
 # %% ../nbs/14_caffe.ipynb #8daf223f
-_THINGS = '''background aeroplane bicycle bird boat bottle bus car cat chair cow diningtable dog horse motorbike person
-    pottedplant sheep sofa train tvmonitor'''
 _NAMES = dict(  # one text a head; _ stands for a space. The void of NYUDv2 and SIFT Flow is no class
-    voc=[_THINGS],
-    context=[_THINGS+''' bag bed bench book building cabinet ceiling clothes computer cup door fence floor flower food
+    voc=[' '.join(VOC_CLASSES)],
+    context=[' '.join(VOC_CLASSES)+''' bag bed bench book building cabinet ceiling clothes computer cup door fence floor flower food
         grass ground keyboard light mountain mouse curtain platform sign plate road rock shelves sidewalk sky snow
         bedcloth track tree truck wall water window wood'''],
     nyud=['''wall floor cabinet bed chair sofa table door window bookshelf picture counter blinds desk shelves curtain

@@ -103,13 +103,13 @@ def fcn_reproduce(
 # %% ../nbs/16_cli.ipynb #9f17eaf7
 @command
 def fcn_train(
-    data:Annotated[str, 'KIND:PATH (camvid, folder, scenes), or a PATH that is recognised'],
+    data:Annotated[str, 'KIND:PATH (camvid, voc, folder, scenes), or a PATH that is recognised'],
     backbone:Annotated[str, 'classifier to start from: vgg16, mini, caffenet, ..., or one of torchvision']='vgg16',
     weights:Annotated[str, "its weights: 'imagenet', or a .safetensors or .pth file; default: random"]=None,
     stride:Annotated[int, 'stride of the finest score: 32, 16, 8 or 4']=8,
     head:Annotated[int, "width of fc6 and fc7; default: the weights' own, or 512 where they have none"]=None,
     freeze:Annotated[int, 'blocks of a trunk with given weights that stay as they are, from the picture on']=2,
-    recipe:Annotated[str, "'modern' (AdamW, one cycle, bf16) or 'paper' (SGD, momentum 0.9)"]='modern',
+    recipe:Annotated[str, "'modern' (AdamW, one cycle) or 'paper' (SGD, momentum 0.9)"]='modern',
     size:Annotated[str, "ROWSxCOLUMNS in pixels for training; default: the pictures' own"]=None,
     epochs:Annotated[int, 'passes over the training set']=12,
     bs:Annotated[int, 'pictures in a batch']=4,
@@ -143,8 +143,8 @@ def fcn_train(
 @command
 def fcn_eval(
     model:Annotated[str, 'model file of fcn_train or fcn_reproduce', '--caffe'],
-    data:Annotated[str, 'KIND:PATH (camvid, folder, scenes), or a PATH that is recognised'],
-    split:Annotated[str, 'train, val or test']='val',
+    data:Annotated[str, 'KIND:PATH (camvid, voc, folder, scenes), or a PATH that is recognised'],
+    split:Annotated[str, 'train, val or test; of voc and folder any NAME that has a NAME.txt']='val',
     absent:Annotated[str, "absent classes: 'nan' not counted, 'zero' counted as 0, 'skip' not even if predicted"]='nan',
     caffe:Annotated[str, _CAFFE[0]]=None,
     net:Annotated[str, _CAFFE[1]]=None,
