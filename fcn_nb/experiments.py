@@ -201,7 +201,7 @@ def reproduce(
     results = dict(table2=rows, seed=seed, size=size, classifier=right, machine=machine(), seconds=time.time()-start,
         claims=[dict(worse=a, better=b, gain=g, holds=g > 0) for a, b, _, g in claims(rows)],
         settings=dict(SIZES[size], bs=16, mirror=.5, classifier_bs=32, classifier_lr=2e-3),
-        recipe=dict(row, lr=MINI_LR, opt=row['opt'].args[0].__name__),
+        recipe=dict(row, lr=MINI_LR, opt=row['opt'].args[0].__name__, bf16=has_bf16(final.dls.device)),
         versions={m: version(m) for m in ('fcn_nb', 'torch', 'fastai', 'numpy')}, python=platform.python_version(),
         classes=evaluate(final.model, final.dls.valid.dataset).table(CLASSES))
     page = _report(results, _png(fig4(done)), _png(loss_curves(done)))

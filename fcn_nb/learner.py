@@ -90,6 +90,8 @@ class Console(Callback):
         self.start, self.bar = time.time(), progress((), self.what, total=self.n_epoch*len(self.dls.train))
         names = ['train loss', 'valid loss', *METRICS.values()]
         if self.lines: print('epoch', *(f' {v:>10}' for v in names), ' seconds')
+    def before_validate(self):
+        if not self.lines and self.epoch < self.n_epoch-1: self.learn.dl = ()   # nobody would see what comes out
     def after_batch(self):
         if self.training: self.bar.update()
     def after_epoch(self):
