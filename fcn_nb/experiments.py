@@ -27,8 +27,8 @@ from .predict import *
 
 # %% ../nbs/15_experiments.ipynb #60638cce
 SIZES = dict(
-    smoke=dict(crops=64,   train=32,  valid=8,   px=64,  classifier=1, fr32=2, finer=1),   # seconds
-    full =dict(crops=3000, train=800, valid=200, px=128, classifier=6, fr32=6, finer=3))   # pictures, pixels, epochs
+    smoke=dict(crops=64,   train=32,  valid=8,   px=64,  bs=8, classifier=1, fr32=2, finer=1),   # seconds
+    full =dict(crops=3000, train=400, valid=200, px=128, bs=8, classifier=6, fr32=6, finer=3))   # pictures, pixels, epochs
 MINI_LR = 3e-3  # rate of new weights: `mini` is small and learns fast
 
 # %% ../nbs/15_experiments.ipynb #73f5fbfa
@@ -42,13 +42,14 @@ def pretrain(
     n:int,        # crops to learn from; a fifth as many to check
     epochs:int,
     seed:int=0,
+    bs:int=16,
     arch:str='mini',
     lr:float=2e-3,
 ):                # (Classifier with `trained` = 'all', share of new crops that it names correctly)
     "A classifier trained on single-object crops of the embedded scenes (section 4.1's starting point)."
     size = ARCHS[arch]['size']
     sets = [list(zip(*object_crops(k, size, split, seed))) for k, split in ((n, 'train'), (n//5, 'valid'))]
-    train, valid = CropDL(sets[0], 32, True, seed=seed, drop_last=n >= 32), CropDL(sets[1], 64, seed=seed)
+    train, valid = CropDL(sets[0], bs, True, seed=seed, drop_last=n >= bs), CropDL(sets[1], 64, seed=seed)
     dls = DataLoaders(train, valid, device=default_device())
     torch.manual_seed(seed)
     net = Classifier(arch, len(CLASSES))
@@ -69,7 +70,7 @@ def table2(
     n = SIZES[size]; start = time.time()
     net, right = pretrain(n['crops'], n['classifier'], seed)
     say(f'classifier  {time.time()-start:4.0f} s  names {right:.1%} of new crops')
-    dls = scenes_dls(n['train'], n['valid'], n['px'], bs=16, seed=seed)
+    dls = scenes_dls(n['train'], n['valid'], n['px'], bs=n['bs'], seed=seed)
     torch.manual_seed(seed); fresh = Classifier(net.arch, len(CLASSES))
     steps = {'scratch':    (n['fr32'],    lambda done: fcn_learner(dls, fresh, seed=seed, lr=MINI_LR)),
              'fixed':      (n['fr32'],    lambda done: fcn_learner(dls, net, seed=seed, lr=MINI_LR, only_score=True)),
@@ -200,7 +201,7 @@ def reproduce(
     final, row = done['8s'], RECIPES['modern']
     results = dict(table2=rows, seed=seed, size=size, classifier=right, machine=machine(), seconds=time.time()-start,
         claims=[dict(worse=a, better=b, gain=g, holds=g > 0) for a, b, _, g in claims(rows)],
-        settings=dict(SIZES[size], bs=16, mirror=.5, classifier_bs=32, classifier_lr=2e-3),
+        settings=dict(SIZES[size], mirror=.5, classifier_bs=16, classifier_lr=2e-3),
         recipe=dict(row, lr=MINI_LR, opt=row['opt'].args[0].__name__, bf16=has_bf16(final.dls.device)),
         versions={m: version(m) for m in ('fcn_nb', 'torch', 'fastai', 'numpy')}, python=platform.python_version(),
         classes=evaluate(final.model, final.dls.valid.dataset).table(CLASSES))

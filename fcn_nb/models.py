@@ -22,6 +22,8 @@ from .backbones import *
 from .filters import _traced
 
 # %% ../nbs/06_models.ipynb #0e1238f2
+def _first(module): return next((m for m in module.modules() if isinstance(m, nn.Conv2d)), None)
+
 def _cut_points(graph):
     "The steps of a traced net through which everything passes, in order."
     at, far = {n: i for i, n in enumerate(graph.nodes)}, 0
@@ -68,6 +70,9 @@ def _part(net, start, steps):
 # %% ../nbs/06_models.ipynb #3721e754
 def _parted(classifier):
     "(trunk, head) of a classifier: blocks that end in the taps, and what was fc6 and fc7."
+    first = _first(classifier.net)
+    if first is not None and first.in_channels != 3:
+        raise InputError(f'{classifier.arch}: reads {first.in_channels} channels, wants 3; `channels=` adds to them')
     net = _traced(convolutionalize(classifier.net, classifier.size))
     filters, nodes = trace_filters(net), list(net.graph.nodes)
     end, head = _tail(net, filters, classifier.size)
@@ -79,8 +84,6 @@ def _parted(classifier):
     return trunk, _part(net, end, head)
 
 # %% ../nbs/06_models.ipynb #e8273a8e
-def _first(module): return next((m for m in module.modules() if isinstance(m, nn.Conv2d)), None)
-
 def _needed(trunk, head):
     "Padding of the first layer from which on every map covers every picture."
     maps = [(name, receptive_field(m)) for name, m in [*trunk.items(), ('fr', head)]]
@@ -92,12 +95,30 @@ def _set_padding(trunk, head, padding, net):
     if padding == 100 and not net.release:
         raise InputError(f"padding=100: the release has it for VGG and CaffeNet, not for {net.arch}; use 'same'")
     first, fc6 = _first(trunk), _first(head)
+    if any(m.padding_mode != 'zeros' for m in (first, fc6) if m): raise InputError(f'{net.arch}: it pads, but not by zeros')
     (k, d) = (fc6.kernel_size[0], fc6.dilation[0]) if fc6 else (1, 1)
     step = d*math.prod(receptive_field(m).stride for m in trunk.values())   # pixels from one tap of fc6 to the next
     pad, deep = (100, 0) if padding == 100 else lean_padding(100, k, step) if net.phase else (0, k//2)
     if fc6: fc6.padding = (deep*d,)*2
     if padding == 'same': short = max(_needed(trunk, head)-pad, 0); pad += -(-short//step)*step if net.phase else short
     first.padding = (pad, pad)
+
+# %% ../nbs/06_models.ipynb #4da6bcd0
+def _beyond(net, sizes):
+    "Pixels by which the upsampled scores reach beyond pictures of these sizes, in front or behind; below 0: too few."
+    f, up = net.filters(), {k: m.filter for k, m in net.up.items()}
+    for n in sizes:
+        size = f[net.layers[0]].out_size(n)
+        for deep, skip, cut in net.fusions:
+            size = min(up[deep].out_size(size)-max(-cut, 0), f[skip].out_size(n)-max(cut, 0))
+        yield min(net.cut, up['out'].out_size(size)-net.cut-n) if size > 0 else -1
+
+def _check_covers(net):
+    "An `InputError` unless every picture has an output of its own size: a stem that padding its first layer cannot help."
+    f = net.filters()
+    if any(f[k] != f[k].axis(0) for k in net.layers) or min(_beyond(net, range(1, 2*f[net.layers[0]].stride+1))) < 0:
+        raise InputError(f"{net.config['arch']}: padding its first convolution does not give every picture an output; "
+                         'wants a classifier that begins with a convolution, alike along both axes')
 
 # %% ../nbs/06_models.ipynb #b4339759
 def _zero_score(ni, classes):
@@ -138,7 +159,7 @@ class FCN(nn.Module):
     def __init__(self,
         net:Classifier,      # its weights are copied, its last layer is dropped
         classes=21,          # background included; a tuple for several heads, whose scores come as a tuple
-        stride:int=32,       # of the finest score: 32, 16, 8, or 4
+        stride:int=None,     # of the finest score: 32, 16, 8, or 4; None: of the deepest map, 32 in the paper's nets
         padding='same',      # 'same', or 100 as in the release
         learned:bool=True,   # inner 2x upsamplings are learned (the paper) or fixed (the release); the last is fixed
         layers=None,         # maps with a score, deep to fine, e.g. ('pool4',), whatever `stride`; None: as it says
@@ -150,16 +171,17 @@ class FCN(nn.Module):
         classes = classes if isinstance(classes, int) else tuple(classes)    # a model file has a list
         _check_settings(classes, fuse, channels, pool5_stride)
         self.trunk, self.head = _parted(net)
-        self.preprocess, self.scale = copy.deepcopy(net.preprocess), dict.fromkeys(self.trunk, 1.)
-        self.trained, self.meta, self.other = net.trained, {}, None   # meta: names, colors, size of its training data
+        self.preprocess, self.scale = copy.deepcopy(net.preprocess), dict.fromkeys(self.trunk, 1.)  # no part of
+        self.trained, self.meta, self.other = net.trained, {}, None  # `state_dict`, as meta: names, colors, size of data
         self.config = dict(arch=net.arch, head=net.head, classes=classes, padding=padding, learned=learned, fuse=fuse,
                            channels=channels, pool5_stride=pool5_stride)
-        if channels > 3: _widen(self, channels)
+        if channels > 3: _widen(self, channels, net)
         if pool5_stride == 1: _keep_pool5(self)
         _set_padding(self.trunk, self.head, padding, net)
         self.score, self.up, self.found = nn.ModuleDict(), nn.ModuleDict(), {}  # found: what `filters` works out
         if layers: self.set_layers(layers)
         else: self.set_stride(stride)
+        _check_covers(self)
 
 # %% ../nbs/06_models.ipynb #5dda482b
 @patch
@@ -231,10 +253,10 @@ def set_layers(self:FCN,
 # %% ../nbs/06_models.ipynb #eb98a2c8
 @patch
 def set_stride(self:FCN,
-    stride:int,  # of the finest score: 32, 16, 8 or 4, as far as the net has a map of it
+    stride:int=None,  # of the finest score: 32, 16, 8 or 4, as far as the net has a map of it; None: of the deepest
 ):
     "Add the skips down to `stride`, their scores at zero; what is there already stays as it is."
-    f = self.filters(); deep = f['fr'].stride
+    f = self.filters(); deep = f['fr'].stride; stride = stride or deep
     skips = {f[name].stride: name for name in reversed(list(self.trunk)) if 2 < f[name].stride < deep}
     if stride not in (deep, *skips):
         raise InputError(f"stride={stride}: {self.config['arch']} has {', '.join(map(str, (deep, *skips)))}")
@@ -256,26 +278,27 @@ def widths(self:FCN):
 def refined(self:FCN,
     stride:int,  # 16, 8 or 4, not coarser than this net's own
 )->FCN:
-    "A copy of this net at a finer stride, with nearly the same scores to begin with (section 4.2)."
+    "A copy of this net at a finer stride; fused by sum, its scores are nearly the same to begin with (section 4.2)."
     if stride > self.config['stride']: raise InputError(f"stride={stride}: the net has {self.config['stride']} already")
     net = copy.deepcopy(self)
     net.set_stride(stride)
     return net
 
 # %% ../nbs/06_models.ipynb #6f99d917
-def _widen(net, channels):
-    "Early fusion: channels that are new to the first layer see the mean of what the others see."
-    if net.config['arch'] in ('googlenet', 'inception_v3'):    # torchvision's take their input apart
-        raise InputError(f"channels={channels}: {net.config['arch']} reads three")
+def _widen(net, channels, classifier):
+    "Early fusion: channels that are new to the first layer see the mean of what the others see, and come unscaled."
+    if getattr(classifier.net, 'transform_input', False):      # torchvision's GoogLeNet and Inception take it apart
+        raise InputError(f'channels={channels}: {classifier.arch} reads three')
     first, c, more = _first(net.trunk), net.preprocess.config, channels-3
     w = first.weight.detach()
     first.weight = nn.Parameter(torch.cat([w, *[w.mean(1, keepdim=True)]*more], 1)); first.in_channels = channels
     net.preprocess = Preprocess([*net.preprocess.order, *range(3, channels)], c['scale'], [*c['mean'], *[0.]*more],
-                                [*c['std'], *[1.]*more])
+                                [*c['std'], *[c['scale']]*more])     # undoes the factor on the bytes of a picture
 
 def _keep_pool5(net):
     "pool5 at stride 1 and fc6 rarefied: the same weights on a map of stride 16."
-    pool, fc6 = list(net.trunk[list(net.trunk)[-1]].children())[-1], _first(net.head)
+    last = [m for m in net.trunk[list(net.trunk)[-1]].children() if not isinstance(m, nn.Dropout)]
+    pool, fc6 = last[-1], _first(net.head)
     if not isinstance(pool, nn.MaxPool2d) or fc6 is None:
         raise InputError(f"pool5_stride=1: {net.config['arch']} has no pool5 with fc6 behind it")
     fc6.dilation = (pool.stride, pool.stride)
@@ -303,7 +326,7 @@ def late_fusion(
 def fcn(
     arch='vgg16',          # a name for `backbone`, a `Classifier`, or a classifier of one's own
     classes=21,            # background included; a tuple for several heads
-    stride:int=32,         # of the finest score: 32, 16, 8, or 4 (beyond the paper)
+    stride:int=None,       # of the finest score: 32, 16, 8, or 4 (beyond the paper); None: of the deepest map
     head:int=None,         # width of fc6 and fc7; None: the classifier's own (VGG16: 4096)
     padding='same',        # 'same', or 100: the release's, to the pixel
     weights=None,          # for `backbone`: None, 'imagenet', or a file
