@@ -213,7 +213,8 @@ def _read_weights(path):
     if not path.is_file(): raise InputError(f'{path}: no such weights file')
     try:
         if path.suffix == '.safetensors':
-            with safe_open(path, 'pt') as f: return {k: _floats(k, f.get_tensor(k)) for k in f.keys()}, f.metadata() or {}
+            with safe_open(path, 'pt') as f:
+                return {k: _floats(k, f.get_tensor(k)) for k in f.keys()}, f.metadata() or {}
         state = torch.load(path, map_location='cpu', weights_only=True)
         state = next((state[k] for k in ('state_dict', 'model') if k in state), state)    # a checkpoint of a training
         return {k.removeprefix('module.'): _floats(k, v) for k, v in state.items()}, {}
@@ -270,6 +271,7 @@ def _check_trunk(own, state, dense):
         if k not in own: raise InputError(f'it has no {k}')
         if state[k].shape != own[k].shape: raise InputError(f'{k} is {(*state[k].shape,)}, wanted {(*own[k].shape,)}')
 
+# %% ../nbs/05_backbones.ipynb #568e9854
 def _load(net, source, state, meta):
     "Put the tensors of a file into `net`: the trunk must fit, fc6 and fc7 are taken if they do."
     own, dense = net.net.state_dict(), _dense_layers(net.net)
@@ -287,7 +289,6 @@ def _load(net, source, state, meta):
     net.trained, net.preprocess = 'all' if fits else 'trunk', _said_preprocess(source, meta) or net.preprocess
     return net
 
-
 # %% ../nbs/05_backbones.ipynb #d112d975
 def _imagenet(arch, weights):
     "torchvision's weights for `arch` and their preprocessing: downloaded once and checked by their hash."
@@ -300,18 +301,19 @@ def _imagenet(arch, weights):
     except (OSError, RuntimeError) as e:
         raise InputError(f"weights={weights!r}: no download ({e}); give a weights file") from None
 
-
 # %% ../nbs/05_backbones.ipynb #07a03e3d
 _told = set()
 
 def _tell(net):
     "Say once of each net what of it is random; not where it is only built to be filled."
+    fresh = ' and '.join(_dense_layers(net.net)[:-1])
     said = {'': 'no weights given, so it starts from random numbers',
-            'trunk': f'no weights for {" and ".join(_dense_layers(net.net)[:-1])}, so random numbers there'}.get(net.trained)
+            'trunk': f'no weights for {fresh}, so random numbers there'}.get(net.trained)
     if said is None or (net.arch, said) in _told or next(net.parameters()).is_meta: return
     _told.add((net.arch, said))
     print(f'{net.arch}: {said}')
 
+# %% ../nbs/05_backbones.ipynb #d560fb78
 def backbone(
     arch:str,        # a row of `ARCHS` or the name of a torchvision classifier of local layers
     weights=None,    # None: random; torchvision's by name or member ('imagenet': V1); a .safetensors or .pth file
@@ -326,4 +328,3 @@ def backbone(
     if read: _load(net, f'weights={weights!r}' if named else weights, *read)
     _tell(net)
     return net
-
