@@ -23,7 +23,7 @@ from .models import *
 # %% ../nbs/14_caffe.ipynb #88c4fe77
 _MESSAGES = dict(  # message: its fields as "name number type", a * after what is repeated; numbers as in caffe.proto
     Shape='dim 1 int64*',
-    Blob ='num 1 int64, channels 2 int64, height 3 int64, width 4 int64, data 5 float*, shape 7 Shape, '
+    Blob ='num 1 int64, channels 2 int64, height 3 int64, width 4 int64, data 5 float*, shape 7 bytes, '
           'double_data 8 double*',
     V0   ='name 1 bytes, blobs 50 Blob*',
     V1   ='layer 1 V0, name 4 bytes, blobs 6 Blob*',
@@ -44,15 +44,22 @@ def _message(messages, top):
     pool = descriptor_pool.DescriptorPool(); pool.AddSerializedFile(file.SerializeToString())
     return message_factory.GetMessageClass(pool.FindMessageTypeByName(f'fcn_nb.{top}'))
 
-_Net = _message(_MESSAGES, 'Net')
+_Net, _Shape = (_message(_MESSAGES, top) for top in ('Net', 'Shape'))
 
 # %% ../nbs/14_caffe.ipynb #0d70b369
 _OLD = 'num', 'channels', 'height', 'width'
 
+def _stated(blob, what):
+    "The dimensions that a blob states, the old way or the new."
+    if any(blob.HasField(f) for f in _OLD): return [getattr(blob, f) for f in _OLD]
+    try:
+        if len(blob.shape) > 400: raise DecodeError     # more than 32 numbers of any size; a byte would become eight
+        return list(_Shape.FromString(blob.shape).dim)
+    except DecodeError: raise InputError(f'{what}: it states a shape that is none') from None
+
 def _array(blob, what):
     "The float32 array of a blob; `what` names it in errors."
-    old = any(blob.HasField(f) for f in _OLD)
-    shape = [getattr(blob, f) for f in _OLD] if old else list(blob.shape.dim)
+    shape = _stated(blob, what)
     values = blob.double_data if len(blob.double_data) else blob.data
     if len(shape) > 32 or min(shape, default=1) < 1 or prod(shape) != len(values):
         raise InputError(f'{what}: it states the shape {shape[:8]} and holds {len(values)} values')
