@@ -23,7 +23,7 @@ from .models import *
 # %% ../nbs/14_caffe.ipynb #88c4fe77
 _MESSAGES = dict(  # message: its fields as "name number type", a * after what is repeated; numbers as in caffe.proto
     Shape='dim 1 int64*',
-    Blob ='num 1 int64, channels 2 int64, height 3 int64, width 4 int64, data 5 float*, shape 7 bytes, '
+    Blob ='num 1 int64, channels 2 int64, height 3 int64, width 4 int64, data 5 float*, shape 7 Shape, '
           'double_data 8 double*',
     V0   ='name 1 bytes, blobs 50 Blob*',
     V1   ='layer 1 V0, name 4 bytes, blobs 6 Blob*',
@@ -44,22 +44,15 @@ def _message(messages, top):
     pool = descriptor_pool.DescriptorPool(); pool.AddSerializedFile(file.SerializeToString())
     return message_factory.GetMessageClass(pool.FindMessageTypeByName(f'fcn_nb.{top}'))
 
-_Net, _Shape = (_message(_MESSAGES, top) for top in ('Net', 'Shape'))
+_Net = _message(_MESSAGES, 'Net')
 
 # %% ../nbs/14_caffe.ipynb #0d70b369
 _OLD = 'num', 'channels', 'height', 'width'
 
-def _stated(blob, what):
-    "The dimensions that a blob states, the old way or the new."
-    if any(blob.HasField(f) for f in _OLD): return [getattr(blob, f) for f in _OLD]
-    try:
-        if len(blob.shape) > 400: raise DecodeError     # more than 32 numbers of any size; a byte would become eight
-        return list(_Shape.FromString(blob.shape).dim)
-    except DecodeError: raise InputError(f'{what}: it states a shape that is none') from None
-
 def _array(blob, what):
     "The float32 array of a blob; `what` names it in errors."
-    shape = _stated(blob, what)
+    old = any(blob.HasField(f) for f in _OLD)
+    shape = [getattr(blob, f) for f in _OLD] if old else list(blob.shape.dim)
     values = blob.double_data if len(blob.double_data) else blob.data
     if len(shape) > 32 or min(shape, default=1) < 1 or prod(shape) != len(values):
         raise InputError(f'{what}: it states the shape {shape[:8]} and holds {len(values)} values')
@@ -93,19 +86,23 @@ def _count(b):
             at += (0, 8, size, 0, 0, 4, end, end)[kind]     # the room of its value; a group's fields simply follow
     return n
 
-# %% ../nbs/14_caffe.ipynb #891c095a
-def load_caffemodel(
-    path,    # a .caffemodel file, of any age
-)->dict:     # {layer name: [float32 arrays]}, in the file's order; layers without weights are left out
-    "The weights of a Caffe net; an `InputError` of one line that names the file if it is none. Nothing is executed."
-    path, layers = Path(path), {}
+# %% ../nbs/14_caffe.ipynb #e55abcf4
+def _parsed(path):
+    "The message in a file, its sizes checked first; the file's own bytes are let go."
     if not path.is_file(): raise InputError(f'{path}: no such file')
     size = path.stat().st_size
     if not 0 < size < 2**31: raise InputError(f'{path}: {size} bytes; a .caffemodel has from 1 to 2**31-1')
     content = path.read_bytes()
     if _count(content) > _MOST: raise InputError(f'{path}: over {_MOST} layers and blobs; no net has so many')
-    try: net = _Net.FromString(content)
+    try: return _Net.FromString(content)
     except DecodeError: raise InputError(f'{path}: not a .caffemodel, or not all of one') from None
+
+# %% ../nbs/14_caffe.ipynb #891c095a
+def load_caffemodel(
+    path,    # a .caffemodel file, of any age
+)->dict:     # {layer name: [float32 arrays]}, in the file's order; layers without weights are left out
+    "The weights of a Caffe net; an `InputError` of one line that names the file if it is none. Nothing is executed."
+    net, layers = _parsed(Path(path)), {}
     for layer in [*(v1.layer if v1.HasField('layer') else v1 for v1 in net.layers), *net.layer]:
         name = layer.name.decode(errors='replace')
         if not layer.blobs: continue
