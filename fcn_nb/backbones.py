@@ -6,8 +6,9 @@
 __all__ = ['CAFFE', 'IMAGENET', 'ARCHS', 'Preprocess', 'Classifier', 'backbone']
 
 # %% ../nbs/05_backbones.ipynb #6a169077
-import copy, json, re
+import copy, json, math, re
 from collections import OrderedDict
+from enum import Enum
 from functools import partial
 from pathlib import Path
 
@@ -38,6 +39,8 @@ class Preprocess(nn.Module):
             raise ValueError(f'{len(self.order)} channels, mean has {len(mean)} numbers, std {len(std)}: one a channel')
         if sorted(self.order) != [*range(len(mean))]: raise ValueError(f'order={order}: wants each channel once')
         if 0 in self.config['std']: raise ValueError(f'std={std}: holds a zero')
+        if not all(map(math.isfinite, (scale, *self.config['mean'], *self.config['std']))):
+            raise ValueError(f'scale={scale}, mean={mean}, std={std}: wants finite numbers')
         for k in ('mean', 'std'):
             values = torch.tensor(self.config[k], dtype=torch.float32)
             self.register_buffer(k, values[:, None, None], persistent=False)
@@ -199,16 +202,22 @@ class Classifier(nn.Module):
     def forward(self, x): return self.net(x)
 
 # %% ../nbs/05_backbones.ipynb #bf0f699a
+def _floats(k, v):
+    "A tensor of a file in single precision; only BatchNorm's counter is of whole numbers."
+    if v.is_floating_point() or k.endswith('num_batches_tracked'): return v.float()
+    raise TypeError(f'{k} is of {v.dtype}, wants floats')
+
 def _read_weights(path):
     "(tensors, metadata) of a weights file; one line that names the file if it is not one."
     path = Path(path)
     if not path.is_file(): raise InputError(f'{path}: no such weights file')
     try:
         if path.suffix == '.safetensors':
-            with safe_open(path, 'pt') as f: return {k: f.get_tensor(k).float() for k in f.keys()}, f.metadata() or {}
+            with safe_open(path, 'pt') as f:
+                return {k: _floats(k, f.get_tensor(k)) for k in f.keys()}, f.metadata() or {}
         state = torch.load(path, map_location='cpu', weights_only=True)
         state = next((state[k] for k in ('state_dict', 'model') if k in state), state)    # a checkpoint of a training
-        return {str(k).removeprefix('module.'): v.float() for k, v in state.items()}, {}
+        return {k.removeprefix('module.'): _floats(k, v) for k, v in state.items()}, {}
     except Exception as e:      # whatever a foreign file makes its reader raise, the file is at fault
         why = f'{type(e).__name__}: {e}'.split('\n')[0][:120]
         raise InputError(f'{path}: not a readable weights file ({why})') from None
@@ -220,11 +229,14 @@ def _said_preprocess(source, meta):
     "The `Preprocess` that a weights file states, or None."
     def numbers(s): return [float(v) for v in s.split(',')]
     try:
-        if 'preprocess' in meta: return Preprocess(**json.loads(meta['preprocess']))
-        if 'input' not in meta: return None
-        order, top, mean, std = _INPUT.match(meta['input']).groups()
-        return Preprocess(order, 1/int(top) if top == '1' else 1., numbers(mean), numbers(std or '1,1,1'))
-    except (ValueError, TypeError, AttributeError):
+        if 'preprocess' in meta: said = Preprocess(**json.loads(meta['preprocess']))
+        elif 'input' not in meta: return None
+        else:
+            order, top, mean, std = _INPUT.match(meta['input']).groups()
+            said = Preprocess(order, 1/255 if top == '1' else 1., numbers(mean), numbers(std or '1,1,1'))
+        if len(said.order) != 3: raise ValueError('a classifier reads three channels')
+        return said
+    except (ValueError, TypeError, AttributeError, OverflowError):
         said = meta.get('preprocess', meta.get('input'))
         raise InputError(f'{source}: it states an input that is not understood ({said[:80]})') from None
 
@@ -241,7 +253,7 @@ def _renamed(own, state):
             raise InputError(f'{len(theirs)} layers named features.*, wanted {len(mine)}')
         names.update(zip(theirs, mine))
     parts = [(k.rpartition('.'), v) for k, v in state.items()]
-    return {f'{names[layer]}.{kind}': v for (layer, _, kind), v in parts if layer in names}
+    return {f'{names.get(layer, layer)}.{kind}': v for (layer, _, kind), v in parts}
 
 def _dense_layers(net):
     "Names of the layers from fc6 on; of the last convolution where no layer is dense."
@@ -249,54 +261,70 @@ def _dense_layers(net):
     return found[nn.Linear] or found[nn.Conv2d][-1:]
 
 # %% ../nbs/05_backbones.ipynb #e04c352f
+def _check_trunk(own, state, dense):
+    "An error if the tensors of a file below fc6 are not those of the net."
+    layer, first = (lambda k: k.rpartition('.')[0]), (lambda k: k.partition('.')[0])
+    spare = {'aux1', 'aux2', 'AuxLogits', first(dense[-1])}
+    for k in [k for k in own if layer(k) not in dense]+[k for k in state if k not in own and first(k) not in spare]:
+        if k.endswith('num_batches_tracked'): continue                   # old files lack it, and nothing depends on it
+        if k not in state: raise InputError(f'{k} is missing')
+        if k not in own: raise InputError(f'it has no {k}')
+        if state[k].shape != own[k].shape: raise InputError(f'{k} is {(*state[k].shape,)}, wanted {(*own[k].shape,)}')
+
+# %% ../nbs/05_backbones.ipynb #568e9854
 def _load(net, source, state, meta):
     "Put the tensors of a file into `net`: the trunk must fit, fc6 and fc7 are taken if they do."
     own, dense = net.net.state_dict(), _dense_layers(net.net)
-    try: state = state if own.keys() & state.keys() else _renamed(own, state)
+    try:
+        state = state if own.keys() & state.keys() else _renamed(own, state)
+        _check_trunk(own, state, dense)
     except InputError as e: raise InputError(f'{source}: weights of another net than {net.arch} ({e})') from None
-    layer = lambda k: k.rpartition('.')[0]
-    trunk = [k for k in own if layer(k) not in dense and not k.endswith('num_batches_tracked')]
-    head  = [k for k in own if layer(k) in dense[:-1]]
-    for k in trunk:
-        said = f'is {(*state[k].shape,)}, wanted {(*own[k].shape,)}' if k in state else 'is missing'
-        if k not in state or state[k].shape != own[k].shape:
-            raise InputError(f'{source}: weights of another net than {net.arch} ({k} {said})')
-        if not state[k].isfinite().all(): raise InputError(f'{source}: {k} holds values that are not finite')
+    trunk, head = ([k for k in own if test(k.rpartition('.')[0])] for test in
+                   (lambda layer: layer not in dense, lambda layer: layer in dense[:-1]))
+    trunk = [k for k in trunk if k in state]
+    bad = next((k for k in trunk if not state[k].isfinite().all()), None)
+    if bad: raise InputError(f'{source}: {bad} holds values that are not finite')
     fits = all(k in state and state[k].shape == own[k].shape and state[k].isfinite().all() for k in head)
     net.net.load_state_dict({k: state[k] for k in trunk+head*fits}, strict=False)
     net.trained, net.preprocess = 'all' if fits else 'trunk', _said_preprocess(source, meta) or net.preprocess
     return net
 
 # %% ../nbs/05_backbones.ipynb #d112d975
-def _imagenet(arch, name):
+def _imagenet(arch, weights):
     "torchvision's weights for `arch` and their preprocessing: downloaded once and checked by their hash."
-    from torchvision.models import get_model_weights, list_models
-    there = [w.name for w in get_model_weights(arch)] if arch in list_models() else []
-    name = 'IMAGENET1K_V1' if name == 'imagenet' else name
-    if name not in there: raise InputError(f"weights={name!r}: {arch} has {' and '.join(there) or 'none'}; give a file")
-    w = get_model_weights(arch)[name]
+    from torchvision import models
+    sets = models.get_model_weights(arch).__members__ if arch in models.list_models(module=models) else {}
+    w = sets.get(getattr(weights, 'name', 'IMAGENET1K_V1' if weights == 'imagenet' else weights))
+    if w is None or isinstance(weights, Enum) and weights is not w:
+        raise InputError(f"weights={weights!r}: {arch} has {' and '.join(sets) or 'none'}; give a file")
     try: return w.get_state_dict(progress=True, check_hash=True), dict(preprocess=json.dumps(_stated(w)[1]))
     except (OSError, RuntimeError) as e:
-        raise InputError(f"weights={name!r}: no download ({e}); give a weights file") from None
+        raise InputError(f"weights={weights!r}: no download ({e}); give a weights file") from None
 
 # %% ../nbs/05_backbones.ipynb #07a03e3d
 _told = set()
 
 def _tell(net):
-    "Say once of each net that its weights are random; not where it is only built to be filled."
-    if net.arch in _told or next(net.parameters()).is_meta: return
-    _told.add(net.arch)
-    print(f'{net.arch}: no weights given, so it starts from random numbers')
+    "Say once of each net what of it is random; not where it is only built to be filled."
+    fresh = ' and '.join(_dense_layers(net.net)[:-1])
+    said = {'': 'no weights given, so it starts from random numbers',
+            'trunk': f'no weights for {fresh}, so random numbers there'}.get(net.trained)
+    if said is None or (net.arch, said) in _told or next(net.parameters()).is_meta: return
+    _told.add((net.arch, said))
+    print(f'{net.arch}: {said}')
 
+# %% ../nbs/05_backbones.ipynb #d560fb78
 def backbone(
     arch:str,        # a row of `ARCHS` or the name of a torchvision classifier of local layers
-    weights=None,    # None: random; 'imagenet' or the name of torchvision's weights; a .safetensors or .pth file
+    weights=None,    # None: random; torchvision's by name or member ('imagenet': V1); a .safetensors or .pth file
     classes:int=1000,# class scores of the classifier
     head:int=None,   # width of fc6 and fc7; None: the classifier's own (4096 for vgg16)
 )->Classifier:       # with `.preprocess`, and `.trained`: '', 'trunk' or 'all', what came from the weights
     "A classifier, its weights, and the preprocessing that belongs to them (section 4.1)."
-    named = str(weights).startswith(('imagenet', 'IMAGENET')) and not Path(weights).is_file()
+    named = isinstance(weights, Enum) or (str(weights).startswith(('imagenet', 'IMAGENET', 'DEFAULT'))
+                                          and not Path(weights).is_file())
     read = None if weights is None else _imagenet(arch, weights) if named else _read_weights(weights)
     net = Classifier(arch, classes, head)
-    if read is None: _tell(net)
-    return net if read is None else _load(net, f'weights={weights!r}' if named else weights, *read)
+    if read: _load(net, f'weights={weights!r}' if named else weights, *read)
+    _tell(net)
+    return net

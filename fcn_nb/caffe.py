@@ -54,23 +54,55 @@ def _array(blob, what):
     old = any(blob.HasField(f) for f in _OLD)
     shape = [getattr(blob, f) for f in _OLD] if old else list(blob.shape.dim)
     values = blob.double_data if len(blob.double_data) else blob.data
-    if len(shape) > 32 or min(shape, default=0) < 0 or prod(shape) != len(values):
+    if len(shape) > 32 or min(shape, default=1) < 1 or prod(shape) != len(values):
         raise InputError(f'{what}: it states the shape {shape[:8]} and holds {len(values)} values')
     with np.errstate(over='ignore'): a = np.fromiter(values, np.float32, len(values)).reshape(shape)
     if not np.isfinite(a).all(): raise InputError(f'{what}: it holds values that are not finite')
     return a
+
+# %% ../nbs/14_caffe.ipynb #78012484
+_MOST = 100_000    # fields that a net and its layers may have together; deep ones have some thousands
+_INSIDE = {('Net', 2): 'V1', ('Net', 100): 'Layer', ('V1', 1): 'V0'}
+
+def _varint(b, at):
+    "The whole number that stands at `at`, seven bits a byte, and where it ends."
+    for i in range(10):
+        if b[at+i] < 128: return sum((b[at+j] & 127) << 7*j for j in range(i+1)), at+i+1
+    raise IndexError('no number is longer')
+
+# %% ../nbs/14_caffe.ipynb #486dffce
+def _count(b):
+    "How many fields a net and its layers have, up to one more than they may."
+    todo, n = [('Net', 0, len(b))], 0
+    while todo and n <= _MOST:
+        message, at, end = todo.pop()
+        while at < end and n <= _MOST:
+            try:
+                key, at = _varint(b, at)
+                size, at = _varint(b, at) if key & 7 in (0, 2) else (0, at)
+            except IndexError: break
+            n, field, kind = n+1, (message, key >> 3), key & 7
+            if kind == 2 and field in _INSIDE: todo.append((_INSIDE[field], at, min(at+size, end)))
+            at += (0, 8, size, 0, 0, 4, end, end)[kind]     # the room of its value; a group's fields simply follow
+    return n
+
+# %% ../nbs/14_caffe.ipynb #e55abcf4
+def _parsed(path):
+    "The message in a file, its sizes checked first; the file's own bytes are let go."
+    if not path.is_file(): raise InputError(f'{path}: no such file')
+    size = path.stat().st_size
+    if not 0 < size < 2**31: raise InputError(f'{path}: {size} bytes; a .caffemodel has from 1 to 2**31-1')
+    content = path.read_bytes()
+    if _count(content) > _MOST: raise InputError(f'{path}: over {_MOST} layers and blobs; no net has so many')
+    try: return _Net.FromString(content)
+    except DecodeError: raise InputError(f'{path}: not a .caffemodel, or not all of one') from None
 
 # %% ../nbs/14_caffe.ipynb #891c095a
 def load_caffemodel(
     path,    # a .caffemodel file, of any age
 )->dict:     # {layer name: [float32 arrays]}, in the file's order; layers without weights are left out
     "The weights of a Caffe net; an `InputError` of one line that names the file if it is none. Nothing is executed."
-    path, layers = Path(path), {}
-    if not path.is_file(): raise InputError(f'{path}: no such file')
-    size = path.stat().st_size
-    if not 0 < size < 2**31: raise InputError(f'{path}: {size} bytes; a .caffemodel has from 1 to 2**31-1')
-    try: net = _Net.FromString(path.read_bytes())
-    except DecodeError: raise InputError(f'{path}: not a .caffemodel, or not all of one') from None
+    net, layers = _parsed(Path(path)), {}
     for layer in [*(v1.layer if v1.HasField('layer') else v1 for v1 in net.layers), *net.layer]:
         name = layer.name.decode(errors='replace')
         if not layer.blobs: continue
@@ -141,9 +173,9 @@ def where(
 # %% ../nbs/14_caffe.ipynb #8daf223f
 _NAMES = dict(  # one text a head; _ stands for a space. The void of NYUDv2 and SIFT Flow is no class
     voc=[' '.join(VOC_CLASSES)],
-    context=[' '.join(VOC_CLASSES)+''' bag bed bench book building cabinet ceiling clothes computer cup door fence floor flower food
-        grass ground keyboard light mountain mouse curtain platform sign plate road rock shelves sidewalk sky snow
-        bedcloth track tree truck wall water window wood'''],
+    context=[' '.join(VOC_CLASSES)+''' bag bed bench book building cabinet ceiling clothes computer cup door fence
+        floor flower food grass ground keyboard light mountain mouse curtain platform sign plate road rock shelves
+        sidewalk sky snow bedcloth track tree truck wall water window wood'''],
     nyud=['''wall floor cabinet bed chair sofa table door window bookshelf picture counter blinds desk shelves curtain
         dresser pillow mirror floor_mat clothes ceiling books refrigerator television paper towel shower_curtain box
         whiteboard person night_stand toilet sink lamp bathtub bag otherstructure otherfurniture otherprop'''],
@@ -193,7 +225,7 @@ def _check_tent(kernels, stride, what):
 # %% ../nbs/14_caffe.ipynb #4ded3daf
 def _fit(a, shape, what):
     "A stored array in the shape that the net wants: the same but for dimensions of one."
-    if [n for n in a.shape if n > 1] != [n for n in shape if n > 1]:
+    if [n for n in a.shape if n != 1] != [n for n in shape if n != 1]:
         raise InputError(f'{what}: its shape is {a.shape}, wanted {tuple(shape)}')
     return a.reshape(shape)
 
