@@ -150,7 +150,7 @@ _ILSVRC = dict(CAFFE, mean=(104.00699, 116.66877, 122.67892))        # Caffe's o
 ARCHS = {
     **{name: dict(net=_vgg, convs=n, **_WIDE) for name, n in _VGGS.items()},
     **{f'{name}_bn': dict(net=_vgg, convs=n, bn=True, **_WIDE) for name, n in _VGGS.items()},
-    'mini': dict(net=_vgg, convs=(1, 1, 2, 2, 2), channels=(8, 16, 48, 96, 128), width=256, size=96, phase=True,
+    'mini': dict(net=_vgg, convs=(1, 1, 1, 2, 2), channels=(8, 16, 48, 96, 128), width=256, size=96, phase=True,
                  preprocess=IMAGENET),
     'caffenet': dict(net=_caffenet, channels=(96, 256, 384, 384, 256), width=4096, size=227, phase=True, release=True,
                      preprocess=_ILSVRC),
