@@ -190,7 +190,7 @@ def _along(dim=0, *_, **__):
 
 def _norm(running_mean, running_var=None, weight=None, bias=None, training=False, *_, **__):
     if running_mean is not None and not training: return Filter(1)
-    raise ValueError('it takes mean and variance over the whole batch; in eval mode, with running statistics, it is local')
+    raise ValueError('its batch statistics are taken over the whole batch; call eval(), keep running statistics')
 
 def _over(dim=None, keepdim=False, *_, **__):
     if dim in (1, -3, (1,), [1]) and keepdim: return Filter(1)
