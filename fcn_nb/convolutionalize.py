@@ -182,7 +182,7 @@ def _channels(net, node, src):
     dim = m.dim if m else _option(node, 'dim', 1, -1 if node.target is F.glu else None)
     dim = 1 if dim is None and rank in (2, 4) else dim           # torch's own guess
     cells = prod(src.meta['map'][1:]) if rank == 2 else 1
-    if dim is None or dim % rank != 1 or cells > 1: _refuse(node, 'runs over more or other than the channels of a place')
+    if dim is None or dim % rank != 1 or cells > 1: _refuse(node, 'runs over more or other than a place\'s channels')
     if m: _replace(net, node, type(m)(dim=1), node.meta['map'])
     else: node.args, node.kwargs = node.args[:1], {k: v for k, v in node.kwargs.items() if k != 'dim'} | {'dim': 1}
 
@@ -216,7 +216,7 @@ def _step(net, node):
 def _no_hook(net, node):
     "Refuse a hook on a layer that is to be replaced: it may change what the layer does, and would be lost."
     m = net.get_submodule(node.target) if node.op == 'call_module' else None
-    if m and (m._forward_hooks or m._forward_pre_hooks): _refuse(node, f'a hook on {type(m).__name__}, or a weight norm')
+    if m and (m._forward_hooks or m._forward_pre_hooks): _refuse(node, f'{type(m).__name__} has a hook; bake it in')
 
 def _convert(net, node):
     "Convert one step in place, and note the map and the grid that it stands for."
@@ -250,7 +250,7 @@ def at_least(
 def _check(net, like, size):
     "Refuse what is not one local filter for every size; one stride more of picture must be one cell more of map."
     for name, f in trace_filters(net).items():
-        if any(map(_any_up, f.axes)): raise InputError(f'{name}: it upsamples, so the cells see windows of other phases')
+        if any(map(_any_up, f.axes)): raise InputError(f'{name}: it upsamples, so cells see windows of other phases')
     down, right = f.stride if isinstance(f.stride, tuple) else (f.stride, f.stride)
     for more in range(max(down, right)): f.out_size(size+more)                     # says where branches do not meet
     for n, want in ((size, size), (1, 1)), ((size+down, size+right), (2, 2)):
@@ -271,7 +271,7 @@ def _traced(net):
 # %% ../nbs/02_convolutionalize.ipynb #e85ab1f0
 def _converted(classifier, size):
     try: net = copy.deepcopy(classifier)
-    except Exception as e: raise InputError(f'it cannot be copied ({str(e).partition(".")[0]})') from None   # an old weight_norm
+    except Exception as e: raise InputError(f'it cannot be copied ({str(e).partition(".")[0]})') from None
     modes = {name: m.training for name, m in net.named_modules()}
     net, like = _traced(net)
     _run_shapes(net, like, size, size)
