@@ -318,7 +318,7 @@ def _named(name, make, *args):
 
 class _Tracer(fx.Tracer):
     def is_leaf_module(self, m, name):       # a subclass that runs as a layer of torch does is that layer
-        as_torch = type(m).forward.__module__.startswith('torch.nn.') and not list(m.children())
+        as_torch = str(type(m).forward.__module__).startswith('torch.nn.') and not list(m.children())
         return _knows(m) or as_torch or super().is_leaf_module(m, name)
 
 def _traced(net):
