@@ -7,6 +7,7 @@ __all__ = ['dense_to_conv', 'at_least', 'convolutionalize']
 
 # %% ../nbs/02_convolutionalize.ipynb #020f4634
 import copy, operator
+from functools import partial
 from math import prod
 
 import torch, torch.nn.functional as F
@@ -14,6 +15,7 @@ from torch import fx, nn
 
 from .core import *
 from .filters import *
+from .filters import _any_up, _Tracer
 
 # %% ../nbs/02_convolutionalize.ipynb #f8bc8b43
 def _own(p, *shape): return nn.Parameter(p.detach().clone().reshape(shape), requires_grad=p.requires_grad)
@@ -174,6 +176,16 @@ def _cat(net, node, src):
     if axis != 1: _refuse(node, 'joins maps along another axis than their channels')
     node.args, node.kwargs = (_option(node, 'tensors', 0), 1), {}
 
+def _channels(net, node, src):
+    "Softmax, GLU: over the channels, which after a dense layer are the last axis."
+    m, rank = net.get_submodule(node.target) if node.op == 'call_module' else None, len(node.meta['before'])
+    dim = m.dim if m else _option(node, 'dim', 1, -1 if node.target is F.glu else None)
+    dim = 1 if dim is None and rank in (2, 4) else dim           # torch's own guess
+    cells = prod(src.meta['map'][1:]) if rank == 2 else 1
+    if dim is None or dim % rank != 1 or cells > 1: _refuse(node, 'runs over more or other than a place\'s channels')
+    if m: _replace(net, node, type(m)(dim=1), node.meta['map'])
+    else: node.args, node.kwargs = node.args[:1], {k: v for k, v in node.kwargs.items() if k != 'dim'} | {'dim': 1}
+
 def _linear(net, node, src): "A step that an average passes through unchanged, in eval mode."
 def _stay(net, node, src):   "Local as it is, so far as can be seen here: `receptive_field` decides."
 
@@ -186,8 +198,11 @@ _STEPS = {
     **_steps(_adaptive(nn.AvgPool2d), nn.AdaptiveAvgPool2d, F.adaptive_avg_pool2d),
     **_steps(_adaptive(nn.MaxPool2d), nn.AdaptiveMaxPool2d, F.adaptive_max_pool2d),
     **_steps(_mean(nn.AvgPool2d), torch.mean, 'mean'),   **_steps(_mean(nn.MaxPool2d), torch.amax, 'amax'),
+    **_steps(_mean(partial(nn.AvgPool2d, divisor_override=1)), torch.sum, 'sum'),
     **_steps(_sized(nn.AvgPool2d), F.avg_pool2d),        **_steps(_sized(nn.MaxPool2d), F.max_pool2d),
     **_steps(_dense, nn.Linear), **_steps(_norm, nn.BatchNorm1d), **_steps(_cat, torch.cat),
+    **_steps(_channels, nn.Softmax, nn.LogSoftmax, nn.GLU, F.softmax, F.log_softmax, F.glu, torch.softmax,
+             torch.log_softmax, 'softmax', 'log_softmax'),
     **_steps(_dropout(nn.Dropout), F.dropout),           **_steps(_dropout(nn.Dropout2d), F.dropout2d),
     **_steps(_linear, nn.Dropout, nn.Identity)}
 _THROUGH = {_flat, _linear, _STEPS[F.dropout], _dense}   # what may follow an uneven pool, up to its dense layer
@@ -198,6 +213,11 @@ def _step(net, node):
     return next((_STEPS[k] for k in kinds if k in _STEPS), _stay)
 
 # %% ../nbs/02_convolutionalize.ipynb #0df260ce
+def _no_hook(net, node):
+    "Refuse a hook on a layer that is to be replaced: it may change what the layer does, and would be lost."
+    m = net.get_submodule(node.target) if node.op == 'call_module' else None
+    if m and (m._forward_hooks or m._forward_pre_hooks): _refuse(node, f'{type(m).__name__} has a hook; bake it in')
+
 def _convert(net, node):
     "Convert one step in place, and note the map and the grid that it stands for."
     shape, ins = node.meta['shape'], [a for a in node.all_input_nodes if 'map' in a.meta]
@@ -207,6 +227,7 @@ def _convert(net, node):
     sizes = sorted({_cells(a.meta['grid'] or a.meta['map'][1:]) for a in ins})
     if len(sizes) > 1: _refuse(node, f'joins {" and ".join(sizes)} cells, as global modules (squeeze-excite) do')
     src, step = ins[0], _step(net, node)
+    if step is not _stay: _no_hook(net, node)
     (_, *size), grid = src.meta['map'], src.meta['grid']
     if grid and step not in _THROUGH:
         _refuse(node, f'between a pool with uneven windows, {_cells(size)} to {_cells(grid)}, and its dense layer')
@@ -227,9 +248,11 @@ def at_least(
     raise InputError(f'picture of {_cells(x.shape[-2:])} pixels: the smallest is {size} x {size}')
 
 def _check(net, like, size):
-    "Refuse what is not one local filter; one stride more of picture must be one cell more of map."
-    stride = receptive_field(net).stride
-    down, right = stride if isinstance(stride, tuple) else (stride, stride)
+    "Refuse what is not one local filter for every size; one stride more of picture must be one cell more of map."
+    for name, f in trace_filters(net).items():
+        if any(map(_any_up, f.axes)): raise InputError(f'{name}: it upsamples, so cells see windows of other phases')
+    down, right = f.stride if isinstance(f.stride, tuple) else (f.stride, f.stride)
+    for more in range(max(down, right)): f.out_size(size+more)                     # says where branches do not meet
     for n, want in ((size, size), (1, 1)), ((size+down, size+right), (2, 2)):
         made = _run_shapes(net, like, *n)[2:]
         if made != want: raise InputError(f'{_cells(n)} pixels give {_cells(made) or "no"} cells, not {_cells(want)}')
@@ -237,16 +260,18 @@ def _check(net, like, size):
 # %% ../nbs/02_convolutionalize.ipynb #e74bc720
 def _traced(net):
     "The steps of `net`, and the weight of its first convolution."
-    try: net = fx.symbolic_trace(net.eval())    # eval: without the branches that only training takes
+    net = net.eval()                            # without the branches that only training takes
+    try: net = fx.GraphModule(net, _Tracer().trace(net), type(net).__name__)
     except Exception as e: raise InputError(f'torch.fx cannot write it down ({e})') from None     # foreign code again
     layers = [net.get_submodule(n.target) for n in net.graph.nodes if n.op == 'call_module']
     weights = [m.weight for m in layers if isinstance(m, nn.Conv2d)]
-    if not weights: raise InputError('it has no convolution')
+    if not weights: raise InputError('it has no convolution layer, no nn.Conv2d')
     return net, weights[0]
 
 # %% ../nbs/02_convolutionalize.ipynb #e85ab1f0
 def _converted(classifier, size):
-    net = copy.deepcopy(classifier)
+    try: net = copy.deepcopy(classifier)
+    except Exception as e: raise InputError(f'it cannot be copied ({str(e).partition(".")[0]})') from None
     modes = {name: m.training for name, m in net.named_modules()}
     net, like = _traced(net)
     _run_shapes(net, like, size, size)

@@ -57,7 +57,7 @@ class Fork(NamedTuple):
     up     = property(lambda self: any(map(_any_up, self.tails)))
     phases = property(lambda self: math.lcm(*map(_phases, self.tails)))
 
-    def slack(self, d): return max(_slack(t, d) for t in self.tails)
+    def slack(self, d): return min(_slack(t, d) for t in self.tails)    # where they meet, they agree on the least
     def window(self, a, b):
         firsts, lasts = zip(*(_window(t, a, b) for t in self.tails))
         return min(firsts), max(lasts)
@@ -185,8 +185,12 @@ def _resize(size=None, scale_factor=None, mode='nearest', align_corners=None, *_
     return Filter(f if sharp else tuple(2*v-v % 2 for v in f), f, pads, up=True)
 
 def _along(dim=0, *_, **__):
-    if dim in (0, 1, -3, -4): return Filter(1)
-    raise ValueError(f'along dimension {dim} it mixes places; along 1, the channels, it would not')
+    if dim in (1, -3): return Filter(1)
+    raise ValueError(f'along dimension {dim} it mixes places or pictures; along 1, the channels, it would not')
+
+def _norm(running_mean, running_var=None, weight=None, bias=None, training=False, *_, **__):
+    if running_mean is not None and not training: return Filter(1)
+    raise ValueError('its batch statistics are taken over the whole batch; call eval(), keep running statistics')
 
 def _over(dim=None, keepdim=False, *_, **__):
     if dim in (1, -3, (1,), [1]) and keepdim: return Filter(1)
@@ -210,11 +214,14 @@ _LAYERS = {  # layer: (its filter, the attributes that make it)
     nn.AvgPool2d:         (_avg, 'kernel_size stride padding ceil_mode'),
     nn.Upsample:          (_resize, 'size scale_factor mode align_corners'),
     nn.PixelShuffle:      (lambda f: Filter(f, f, up=True), 'upscale_factor'),
+    nn.PixelUnshuffle:    (lambda f: Filter(f, f), 'downscale_factor'),
     (nn.ConstantPad2d, nn.ReflectionPad2d, nn.ReplicationPad2d): (_pad, 'padding'),
+    (nn.BatchNorm2d, nn.SyncBatchNorm): (_norm, 'running_mean'),
     (nn.Softmax, nn.LogSoftmax, nn.GLU): (_along, 'dim'),
     (nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.PReLU, nn.ELU, nn.CELU, nn.SELU, nn.SiLU, nn.GELU, nn.Mish, nn.Sigmoid,
-     nn.Tanh, nn.Softplus, nn.Hardtanh, nn.Hardswish, nn.Hardsigmoid, nn.Softmax2d, nn.Identity, nn.Dropout,
-     nn.Dropout2d, nn.AlphaDropout, nn.BatchNorm2d, nn.LocalResponseNorm, nn.ChannelShuffle): (lambda: Filter(1), '')}
+     nn.LogSigmoid, nn.Tanh, nn.Softplus, nn.Softsign, nn.Threshold, nn.RReLU, nn.Hardtanh, nn.Hardswish,
+     nn.Hardsigmoid, nn.Softmax2d, nn.Identity, nn.Dropout, nn.Dropout2d, nn.AlphaDropout, nn.LocalResponseNorm,
+     nn.ChannelShuffle): (lambda: Filter(1), '')}
 
 # %% ../nbs/01_filters.ipynb #3a5092cb
 def _parts(n, dim=0, *_, **__): return _along(dim)
@@ -222,12 +229,12 @@ def _parts(n, dim=0, *_, **__): return _along(dim)
 _OPS = dict(  # the same for functions, methods and operators, by name
     conv2d=_conv, conv_transpose2d=_deconv, avg_pool2d=_avg, interpolate=_resize, pad=_pad, getitem=_slice, cat=_along,
     concat=_along, softmax=_along, log_softmax=_along, unsqueeze=_along, chunk=_parts, split=_parts, mean=_over,
-    amax=_over, sum=_over)
+    amax=_over, sum=_over, batch_norm=_norm, max_pool2d=_pool)
 _OPS[F.max_pool2d] = _pool  # the one that has no name of its own
 _POINTWISE = {*'''relu relu_ relu6 leaky_relu elu celu selu silu gelu mish sigmoid tanh softplus hardtanh hardswish
     hardsigmoid clamp exp log abs neg sqrt pow square add add_ iadd sub sub_ isub mul mul_ imul truediv itruediv div
-    div_ maximum minimum dropout dropout2d batch_norm local_response_norm contiguous clone detach to float double
-    half'''.split()}
+    div_ maximum minimum dropout dropout2d local_response_norm contiguous clone detach to float double half prelu rrelu
+    threshold _threshold softsign log_sigmoid where gt ge lt le'''.split()}
 
 # %% ../nbs/01_filters.ipynb #2b1c1d9d
 _GLOBAL = {
@@ -244,9 +251,10 @@ def _why(name): return next((v for k, v in _GLOBAL.items() if name in k.split())
 
 def layer_filter(
     m:nn.Module,  # a convolution, pool, transposed convolution, padding, upsampling or pointwise layer
-)->Filter:        # as in eval mode: in training BatchNorm takes its mean over the whole batch
+)->Filter:        # as in eval mode: training turns BatchNorm into a mean over the whole batch
     "The filter of one layer; a ValueError naming the layer and the reason if it is not local."
     if _knows(m): return m.filter
+    if nn.parameter.is_lazy(getattr(m, 'weight', None)): raise ValueError('a lazy layer has no shape yet; run it once')
     for kind, (make, names) in _LAYERS.items():
         if isinstance(m, kind): return make(*(getattr(m, n) for n in names.split()))
     raise ValueError(f'{(name := type(m).__name__)}: not a local layer: {_why(name)}')
@@ -264,7 +272,9 @@ def _fork(name, chains):
     if max(slacks)-min(slacks) >= stride: raise ValueError(f'{name}: its branches never have the same size')
     if len({*slacks}) > 1: return (*shared, fork)
     a, b = fork.window(0, 0)
-    return (*shared, Step(b-a+1, stride, -a, slacks[0]+b+1))
+    step = Step(b-a+1, stride, -a, slacks[0]+b+1)
+    same = all(_size(t, n) == step.size(n) for t in tails for n in range(1, step.kernel))   # a small map may run empty
+    return (*shared, step if same else fork)
 
 def _meet(name, filters):
     "Several branches that meet, as one filter: the hull of their windows."
@@ -294,13 +304,22 @@ def _op_filter(node, consts):
 def _asks_size(node):
     return node.target in ('size', 'dim') or node.target is getattr and node.args[1] in ('shape', 'ndim', 'dtype')
 
+def _of_size(node, sizes):
+    "Whether a step that is no map hangs on the picture's size; the number of channels does not."
+    what, *_, last = [node.args[1] if node.target is getattr else node.target, *node.args, *node.kwargs.values()]
+    if _asks_size(node): return what in ('size', 'shape') and last not in (1, -3)
+    channels = node.target is operator.getitem and _asks_size(node.args[0]) and last in (1, -3)
+    return not channels and not sizes.isdisjoint(node.all_input_nodes)
+
 # %% ../nbs/01_filters.ipynb #6eccb847
 def _named(name, make, *args):
     try: return make(*args)
     except ValueError as e: raise ValueError(f'{name}: {e}') from None
 
 class _Tracer(fx.Tracer):
-    def is_leaf_module(self, m, name): return _knows(m) or super().is_leaf_module(m, name)
+    def is_leaf_module(self, m, name):       # a subclass that runs as a layer of torch does is that layer
+        as_torch = str(type(m).forward.__module__).startswith('torch.nn.') and not list(m.children())
+        return _knows(m) or as_torch or super().is_leaf_module(m, name)
 
 def _traced(net):
     name, net = type(net).__name__, net if list(net.children()) and not _knows(net) else nn.Sequential(net)
@@ -308,22 +327,31 @@ def _traced(net):
     except fx.proxy.TraceError as e: raise ValueError(f'{name}: torch.fx cannot follow it: {e}') from None
 
 # %% ../nbs/01_filters.ipynb #df4faed9
+def _own_filters(net):
+    "{node: what it alone looks like} for the steps of a traced net that a map runs through; names what is not local."
+    own, sizes, consts, nodes = {}, set(), {}, [*net.graph.nodes]
+    layers = {n: _named(n.target, layer_filter, net.get_submodule(n.target)) for n in nodes if n.op == 'call_module'}
+    for n in nodes:                    # modules first, above: their names say more than those of functions
+        place, ins = _place(net, n), set(n.all_input_nodes)
+        if n.op == 'get_attr': consts[n] = operator.attrgetter(n.target)(net)
+        elif n.op == 'placeholder': own[n] = Filter(1)
+        elif _asks_size(n) or ins.isdisjoint(own): sizes |= {n} if _of_size(n, sizes) else set()
+        else:
+            own[n] = layers.get(n) or _named(place, _op_filter, n, consts)
+            if ins & sizes: raise ValueError(f"{place}: the picture's size enters its numbers")
+    return own
+
 def trace_filters(
     net:nn.Module,  # one layer, or any net that torch.fx can trace, made of local layers
 )->dict:            # {node name: Filter}, in the order of the graph; a ValueError names a node that is not local
     "The filter from the input to every node of `net`, branches united."
-    traced = _traced(net)
-    nodes, found, consts = list(traced.graph.nodes), {}, {}
+    traced, found = _traced(net), {}
+    nodes = list(traced.graph.nodes)
     ends = len([n for n in nodes if n.op == 'placeholder']), 1 if isinstance(nodes[-1].args[0], fx.Node) else 2
     if ends != (1, 1): raise ValueError(f'{type(net).__name__}: wants one input and one output, a tensor each')
-    own = {n: _named(n.target, layer_filter, traced.get_submodule(n.target)) for n in nodes if n.op == 'call_module'}
-    for n in nodes:                    # modules first, above: their names say more than those of functions
+    for n, f in _own_filters(traced).items():
         ins = [found[a.name] for a in n.all_input_nodes if a.name in found]
-        if n.op == 'get_attr': consts[n] = operator.attrgetter(n.target)(traced)
-        elif n.op == 'placeholder': found[n.name] = Filter(1)
-        elif ins and not _asks_size(n):
-            place = _place(traced, n)
-            found[n.name] = (own.get(n) or _named(place, _op_filter, n, consts)) @ _meet(place, ins)
+        found[n.name] = f @ _meet(_place(traced, n), ins) if ins else f
     return found
 
 # %% ../nbs/01_filters.ipynb #0484ffed
@@ -430,4 +458,4 @@ def lean_padding(
     stride:int,  # stride of the map below it: 32
 )->tuple:        # (padding of the first layer, padding of fc6)
     "The phase of a first layer padded by `pad`, with the padding moved to the deepest layer, where it is cheap."
-    return pad % stride, (kernel-1)//2
+    return pad % stride, kernel//2

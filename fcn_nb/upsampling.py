@@ -11,10 +11,11 @@ from itertools import product
 
 import torch, torch.nn.functional as F
 from torch import nn
+from torch.nn.utils.parametrize import is_parametrized
 
 from .core import *
 from .filters import *
-from .filters import _traced
+from .filters import _any_up, _own_filters, _traced
 
 # %% ../nbs/03_upsampling.ipynb #ecb77dd8
 def _two(v): return tuple(v) if isinstance(v, (tuple, list)) else (v, v)
@@ -29,7 +30,7 @@ def _check(where, kind, m=None):
     "An `InputError` if a window slid over the picture is not what this step of the net computes."
     if any(kind.startswith(s) for s in _UP):
         raise InputError(f'{where}: {kind} upsamples, so what a cell sees depends on its phase; cut the net below it')
-    if isinstance(m, nn.modules.batchnorm._BatchNorm) and (m.training or m.running_mean is None):
+    if isinstance(m, nn.modules.batchnorm._BatchNorm) and m.training:
         raise InputError(f'{where}: {kind} in training mode mixes the whole batch; call eval() first')
 
 # %% ../nbs/03_upsampling.ipynb #f6654a3e
@@ -53,13 +54,16 @@ def _graph(net):
 # %% ../nbs/03_upsampling.ipynb #6da5d5f7
 _PADS = (nn.ConstantPad2d, nn.ReflectionPad2d, nn.ReplicationPad2d)
 
-def _span(m, i):
-    "Reach, stride, padding in front and behind of a convolution or pool along axis `i`."
-    k, s, d = (_two(v)[i] for v in (m.kernel_size, m.stride, getattr(m, 'dilation', 1)))
-    reach, same = (k-1)*d, m.padding == 'same'
-    before = reach//2 if same else 0 if m.padding == 'valid' else _two(m.padding)[i]
-    if same: return reach, s, before, reach-before
-    return reach, s, before, min(before+s-1, reach) if getattr(m, 'ceil_mode', False) else before
+def _span(f):
+    "Reach, stride, padding in front and behind of one step whose filter along an axis is `f`."
+    reach, (before, after) = f.kernel-1, _two(f.padding)
+    ceil = any(getattr(s, 'ceil', False) for s in f.axes[0])
+    return reach, f.stride, before, min(after, reach) if ceil else after
+
+def _spans(where, f):
+    "`_span` for y and x of a step; None where it leaves the grid alone."
+    if any(map(_any_up, f.axes)): _check(where, 'Upsampling layer')
+    return [_span(f.axis(i)) for i in (0, 1)] if any(f.axes) else None
 
 def _cuts(index):
     "The index of a 4d map, with its slices over rows and columns last."
@@ -67,26 +71,17 @@ def _cuts(index):
     if Ellipsis in index: at = index.index(Ellipsis); index = index[:at]+(slice(None),)*(5-len(index))+index[at+1:]
     return [c if isinstance(c, slice) else slice(None) for c in (*index, *[slice(None)]*4)[:4]]
 
-# %% ../nbs/03_upsampling.ipynb #7ecff553
-def _spans(node, m):
-    "`_span` for y and x of any step; None where it leaves the grid alone."
-    if isinstance(m, (nn.Conv2d, nn.MaxPool2d, nn.AvgPool2d)): return [_span(m, i) for i in (0, 1)]
-    if isinstance(m, _PADS) or node.target is F.pad:
-        left, right, top, bottom = (*(m.padding if m else node.kwargs.get('pad') or node.args[1]), 0, 0)[:4]
-        return [(0, 1, top, bottom), (0, 1, left, right)]
-    if node.target is operator.getitem and isinstance(node.args[1], tuple):
-        return [(0, c.step or 1, -(c.start or 0), c.stop or 0) for c in _cuts(node.args[1])[2:]]
-
 # %% ../nbs/03_upsampling.ipynb #fbedb72b
 def _walk(graph):
     "[(node, module, spans, rate, growth of the smallest map that it reads, {map: its growth}), ...], the output last."
-    layers, at, steps = dict(graph.named_modules(remove_duplicate=False)), {}, []
+    layers, own, at, steps = dict(graph.named_modules(remove_duplicate=False)), _own_filters(graph), {}, []
     for node in graph.graph.nodes:
         if node.op == 'placeholder': at[node] = (1, 1), (0, 0)
         ins = [a for a in node.all_input_nodes if a in at]
         if not ins: continue
         m = layers[node.target] if node.op == 'call_module' else None
-        rate, least, spans = at[ins[0]][0], tuple(map(min, *(at[a][1] for a in ins), (1e9,)*2)), _spans(node, m)
+        spans, rate = _spans(node.name, own[node]), at[ins[0]][0]
+        least = tuple(map(min, *(at[a][1] for a in ins), (1e9,)*2))
         steps.append((node, m, spans, rate, least, {a: at[a][1] for a in ins}))
         still = [(0, 1, 0, 0)]*2
         at[node] = (tuple(r*s for r, (_, s, _, _) in zip(rate, spans or still)),
@@ -157,7 +152,8 @@ def _rarefy_step(net, node, m, name, rate, pads):
     "Rarefy one step of the graph in place."
     src = node.all_input_nodes[0]
     if m is None and node.target is F.pad:
-        node.args = src, pads, *node.args[2:]
+        rest = (node.kwargs.get('pad') or node.args[1])[4:]         # padding of the channels stays
+        node.args = src, (*pads, *rest), *node.args[2:]
         node.kwargs = {k: v for k, v in node.kwargs.items() if k not in ('pad', 'input')}
     elif m is None:
         cut = [slice(-front, back or None) for front, back in (pads[2:], pads[:2])]
@@ -174,6 +170,18 @@ def _rarefy_cut(net, node, a, cut):
     node.replace_input_with(a, part)
 
 # %% ../nbs/03_upsampling.ipynb #8e9e7c4e
+def _fits(node, m, spans, rate):
+    "Refuse a step that rarefying cannot follow."
+    known = m is None or isinstance(m, (nn.Conv2d, nn.MaxPool2d, nn.AvgPool2d, *_PADS))
+    if getattr(node.target, '__name__', '') == 'conv2d':
+        raise InputError(f'{node.name}: a convolution called as a function is not rarefied; make it an nn.Conv2d')
+    if not known and (rate != (1, 1) or any(s != 1 for _, s, *_ in spans)):
+        raise InputError(f'{node.name}: how to rarefy a {type(m).__name__} is not known; use shift_and_stitch')
+    if m and is_parametrized(m):
+        raise InputError(f'{node.name}: its weight is computed; call remove_parametrizations first')
+    if rate != (1, 1): _zeros_only(node, m)
+    return known
+
 def _zeros_only(node, m):
     "Refuse padding that mirrors or repeats: behind a stride the dense map ends elsewhere."
     mode = getattr(m, 'padding_mode', 'zeros') if m else node.kwargs.get('mode', (*node.args, 'constant')[2])
@@ -183,16 +191,14 @@ def _zeros_only(node, m):
 # %% ../nbs/03_upsampling.ipynb #0fdf1eaa
 def rarefy(
     net:nn.Module,   # as for `shift_and_stitch`
-)->nn.Module:        # its own parameters, under the same names; without padding it gives what `shift_and_stitch` gives
+)->nn.Module:        # its own parameters, under the same names; a layer used twice comes out twice, on one weight
     "A new net with all strides removed and all later filters rarefied (section 3.2): shift-and-stitch in one run."
-    out, used = _graph(copy.deepcopy(net)), set()
+    try: out, used = _graph(copy.deepcopy(net)), set()
+    except RuntimeError as e: raise InputError(f'the net cannot be copied ({str(e).partition(".")[0]})') from None
     for node, m, spans, rate, least, ins in _walk(out):
-        if getattr(node.target, '__name__', '') == 'conv2d':
-            raise InputError(f'{node.name}: a convolution called as a function is not rarefied; make it an nn.Conv2d')
         for a, grown in ins.items():                            # where branches meet, the longer is cut behind
             if grown != least: _rarefy_cut(out, node, a, [slice(None, l-g or None) for l, g in zip(least, grown)])
-        if not spans: continue
-        if rate != (1, 1): _zeros_only(node, m)
+        if not spans or not _fits(node, m, spans, rate): continue
         (top, bottom), (left, right) = [[p*r for p in span[2:]] for span, r in zip(spans, rate)]
         name = f'{node.target}_{node.name}' if node.target in used else node.target    # used twice: at two rates
         used.add(node.target)
