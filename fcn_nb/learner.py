@@ -152,7 +152,7 @@ def _backbone(arch, weights, head):
     net = backbone(arch, weights, 1, head)
     if head is None and net.trained != 'all' and (net.head or 0) > 512:
         net = backbone(arch, weights, 1, 512)
-        print(f'{arch}: no weights for fc6 and fc7, so they start fresh and {net.head} wide')
+        print(f'{arch}: fc6 and fc7 are made {net.head} wide')
     return net
 
 def fcn_learner(

@@ -99,9 +99,13 @@ def _set_padding(trunk, head, padding, net):
     (k, d) = (fc6.kernel_size[0], fc6.dilation[0]) if fc6 else (1, 1)
     step = d*math.prod(receptive_field(m).stride for m in trunk.values())   # pixels from one tap of fc6 to the next
     pad, deep = (100, 0) if padding == 100 else lean_padding(100, k, step) if net.phase else (0, k//2)
-    if fc6: fc6.padding = (deep*d,)*2
-    if padding == 'same': short = max(_needed(trunk, head)-pad, 0); pad += -(-short//step)*step if net.phase else short
-    first.padding = (pad, pad)
+    def set_(pad, deep):
+        first.padding = (pad, pad)
+        if fc6: fc6.padding = (deep*d,)*2
+    set_(pad, deep)
+    if padding == 100: return
+    short = max(_needed(trunk, head)-pad, 0); more = -(-short//step)
+    set_(*((pad+more*step, max(deep-more, 0)) if net.phase else (pad+short, deep)))   # whole strides keep the phase
 
 # %% ../nbs/06_models.ipynb #4da6bcd0
 def _beyond(net, sizes):
