@@ -52,7 +52,7 @@ def _weights_exist(weights):
     "Say that a weights file is missing before the data are read, not after."
     from pathlib import Path
     from fcn_nb.core import InputError
-    named = weights is None or str(weights).startswith(('imagenet', 'IMAGENET', 'DEFAULT'))   # by torchvision, see `backbone`
+    named = weights is None or str(weights).startswith(('imagenet', 'IMAGENET', 'DEFAULT')) # torchvision's
     if not named and not Path(weights).is_file():
         raise InputError(f'{weights}: no such weights file')
 

@@ -27,8 +27,8 @@ from .predict import *
 
 # %% ../nbs/15_experiments.ipynb #60638cce
 SIZES = dict(
-    smoke=dict(crops=64,   train=32,  valid=8,   px=64,  bs=8, classifier=1, fr32=2, finer=1),   # seconds
-    full =dict(crops=2400, train=400, valid=200, px=128, bs=8, classifier=6, fr32=5, finer=2))   # pictures, pixels, epochs
+    smoke=dict(crops=64,   train=32,  valid=8,   px=64,  bs=8, classifier=1, fr32=2, finer=1),  # seconds
+    full =dict(crops=2400, train=400, valid=200, px=128, bs=8, classifier=6, fr32=5, finer=2))  # pictures, epochs
 MINI_LR = 3e-3  # rate of new weights: `mini` is small and learns fast
 
 # %% ../nbs/15_experiments.ipynb #73f5fbfa

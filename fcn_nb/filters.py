@@ -319,7 +319,7 @@ def _named(name, make, *args):
 class _Tracer(fx.Tracer):
     def is_leaf_module(self, m, name):       # a subclass that runs as a layer of torch does is that layer
         as_torch = str(type(m).forward.__module__).startswith('torch.nn.')
-        layer = as_torch and not list(m.children()) and not isinstance(m, nn.Sequential)      # an empty one is a row too
+        layer = as_torch and not list(m.children()) and not isinstance(m, nn.Sequential)  # an empty one is a row
         return _knows(m) or layer or super().is_leaf_module(m, name)
 
 def _traced(net):

@@ -95,7 +95,8 @@ def _set_padding(trunk, head, padding, net):
     if padding == 100 and not net.release:
         raise InputError(f"padding=100: the release has it for VGG and CaffeNet, not for {net.arch}; use 'same'")
     first, fc6 = _first(trunk), _first(head)
-    if any(m.padding_mode != 'zeros' for m in (first, fc6) if m): raise InputError(f'{net.arch}: it pads, but not by zeros')
+    if any(m.padding_mode != 'zeros' for m in (first, fc6) if m):
+        raise InputError(f'{net.arch}: it pads, but not by zeros')
     (k, d) = (fc6.kernel_size[0], fc6.dilation[0]) if fc6 else (1, 1)
     step = d*math.prod(receptive_field(m).stride for m in trunk.values())   # pixels from one tap of fc6 to the next
     pad, deep = (100, 0) if padding == 100 else lean_padding(100, k, step) if net.phase else (0, k//2)
@@ -118,7 +119,7 @@ def _beyond(net, sizes):
         yield min(net.cut, up['out'].out_size(size)-net.cut-n) if size > 0 else -1
 
 def _check_covers(net):
-    "An `InputError` unless every picture has an output of its own size: a stem that padding its first layer cannot help."
+    "An `InputError` where some picture has no output of its own size, however the first layer is padded."
     f = net.filters()
     if any(f[k] != f[k].axis(0) for k in net.layers) or min(_beyond(net, range(1, 2*f[net.layers[0]].stride+1))) < 0:
         raise InputError(f"{net.config['arch']}: padding its first convolution does not give every picture an output; "
@@ -175,8 +176,8 @@ class FCN(nn.Module):
         classes = classes if isinstance(classes, int) else tuple(classes)    # a model file has a list
         _check_settings(classes, fuse, channels, pool5_stride)
         self.trunk, self.head = _parted(net)
-        self.preprocess, self.scale = copy.deepcopy(net.preprocess), dict.fromkeys(self.trunk, 1.)  # no part of
-        self.trained, self.meta, self.other = net.trained, {}, None  # `state_dict`, as meta: names, colors, size of data
+        self.preprocess, self.scale = copy.deepcopy(net.preprocess), dict.fromkeys(self.trunk, 1.)  # not in state_dict
+        self.trained, self.meta, self.other = net.trained, {}, None   # meta: names, colors, size of its training data
         self.config = dict(arch=net.arch, head=net.head, classes=classes, padding=padding, learned=learned, fuse=fuse,
                            channels=channels, pool5_stride=pool5_stride)
         if channels > 3: _widen(self, channels, net)
