@@ -108,11 +108,11 @@ def fig4(
     n:int=5,                         # pictures
     models=('32s', '16s', '8s'),
 ):
-    "Picture, truth and what each net draws: Fig. 4 of the paper."
-    data = next(iter(done.values())).dls.valid.dataset
-    cells = []
-    for i in range(min(n, len(data))):
-        image, mask = data[i]
+    "Picture, truth and what each net draws, where there is most to draw: Fig. 4 of the paper."
+    data, cells = next(iter(done.values())).dls.valid.dataset, []
+    objects = [np.isin(data[i][1], (0, VOID), invert=True).mean() for i in range(len(data))]
+    for i in np.argsort(objects, kind='stable')[::-1][:n]:
+        image, mask = data[int(i)]
         drawn = [predict(done[m].model, image) for m in models]
         cells += [image, *(colorize(ids, data.colors) for ids in (mask, *drawn))]
     fig = show_images(cells, ['picture', 'truth', *(f'FCN-{m}' for m in models)], cols=2+len(models), width=1.7)
