@@ -1,0 +1,101 @@
+#!/usr/bin/env python
+"""Put small faults into exported code, one at a time, and see whether the tests of its notebook notice.
+
+    python .ci/faults.py [NOTEBOOK ...] [--jobs 2] [--limit 400]     # such as 07_metrics; all that have a list: slow
+
+A line of .ci/faults/NOTEBOOK.jsonl: {"id": "07a", "what": "counts of the last update alone", "old": "self.n += x",
+"new": "self.n = x"}; `old` stands once in the exported code. Prints a line a fault and exits with 1 where one survives.
+Works on a copy of the tree. The cells that nbdev_test skips are not run here either. Each fault is tried in a process
+of its own, forked from one that has torch and fastai loaded already, so most take seconds.
+"""
+import argparse, json, os, shutil, signal, subprocess, sys, tempfile, time, types
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+LISTS = ROOT/'.ci'/'faults'
+
+def cells(nb):
+    "(index, source, whether it is exported) of each code cell that nbdev_test runs."
+    for i, c in enumerate(json.loads(nb.read_text(encoding='utf-8'))['cells']):
+        if c['cell_type'] != 'code': continue
+        source = ''.join(c['source'])
+        words = ' '.join(l.strip()[2:] for l in source.splitlines() if l.strip().startswith('#|')).split()
+        if {'slow', 'notest', 'cuda'} & {*words} or 'eval: false' in ' '.join(words): continue
+        if 'nbdev_export(' not in source: yield i, source, words[:1] in (['export'], ['exporti'], ['exports'])
+
+def attempt(root, nb, fault, limit):
+    "In a forked child: run the notebook with the fault in it, and tell the first cell that fails."
+    null = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, 1)
+    os.dup2(null, 2)
+    os.chdir(root/'nbs')
+    signal.alarm(limit)
+    main = sys.modules['__main__'] = types.ModuleType('__main__')
+    for i, source, exported in cells(nb):
+        if exported: source = source.replace(fault['old'], fault['new'])
+        try: exec(compile(source, f'<{nb.name}[{i}]>', 'exec'), vars(main))
+        except BaseException as e:      # SystemExit too: a command that ends the notebook is noticed
+            return f'killed by cell {i}: ' + f'{type(e).__name__}: {e}'.splitlines()[0][:100]
+    return 'SURVIVED'
+
+def verdict(root, nb, module, fault, limit):
+    "What becomes of one fault: killed, SURVIVED, or BAD where the list does not fit the code."
+    text = module.read_text(encoding='utf-8')
+    places = text.count(fault['old'])
+    if places != 1: return f'BAD: `old` stands at {places} places of {module.name}'
+    module.write_text(text.replace(fault['old'], fault['new']), encoding='utf-8')
+    try:
+        read, write = os.pipe()
+        pid = os.fork()
+        if not pid:
+            os.close(read)
+            os.write(write, attempt(root, nb, fault, limit).encode())
+            os._exit(0)
+        os.close(write)
+        with os.fdopen(read, 'rb') as f: answer = f.read().decode()
+        os.waitpid(pid, 0)
+        return answer or 'killed: it crashed, or took too long'
+    finally: module.write_text(text, encoding='utf-8')
+
+def run_list(name, limit):
+    "All faults of one notebook; 1 where one is not killed."
+    faults = [json.loads(l) for l in (LISTS/f'{name}.jsonl').read_text(encoding='utf-8').splitlines() if l.strip()]
+    with tempfile.TemporaryDirectory() as root:
+        root = Path(root)
+        skip = shutil.ignore_patterns('__pycache__', '.ipynb_checkpoints')
+        for part in ('fcn_nb', 'nbs', '.ci'): shutil.copytree(ROOT/part, root/part, ignore=skip)
+        for part in ('settings.ini', 'README.md'): shutil.copy(ROOT/part, root)
+        nb = root/'nbs'/f'{name}.ipynb'
+        module = next(s.split('default_exp')[1].split()[0] for _, s, _ in cells(nb) if 'default_exp' in s)
+        sys.path.insert(0, str(root))
+        os.environ['PYTHONPATH'] = str(root)        # for the commands that a notebook starts
+        sys.dont_write_bytecode = True
+        import torch, torchvision, fastai.learner, fastai.callback.schedule, fastcore.test, hypothesis, matplotlib.pyplot  # noqa
+        torch.set_num_threads(1)
+        left = 0
+        for fault in faults:
+            start = time.time()
+            said = verdict(root, nb, root/'fcn_nb'/f'{module}.py', fault, limit)
+            left += not said.startswith('killed')
+            print(f"{name:18} {fault['id']:6} {time.time()-start:4.0f} s  {fault['what'][:60]:60}  {said}", flush=True)
+    print(f'{name}: {len(faults)-left} of {len(faults)} killed', flush=True)
+    return int(left > 0)
+
+def main():
+    p = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    p.add_argument('notebooks', nargs='*', help='default: all that have a list')
+    p.add_argument('--jobs', type=int, default=2, help='notebooks at a time')
+    p.add_argument('--limit', type=int, default=400, help='seconds for one fault')
+    args = p.parse_args()
+    names = args.notebooks or sorted(f.stem for f in LISTS.glob('*.jsonl'))
+    if len(names) == 1: return run_list(names[0], args.limit)
+    left, running = 0, []
+    for name in names + [None]*args.jobs:       # each list in a process of its own; at the end wait for the last ones
+        if len(running) >= args.jobs: left += running.pop(0).wait() > 0
+        if name: running.append(subprocess.Popen([sys.executable, __file__, name, '--limit', str(args.limit)]))
+    print(f'{left} notebooks with a fault that is not killed')
+    return int(left > 0)
+
+if __name__ == '__main__':
+    os.environ.update(MPLBACKEND='Agg', OMP_NUM_THREADS='1', OMP_WAIT_POLICY='PASSIVE')
+    sys.exit(main())
