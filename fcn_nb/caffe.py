@@ -61,8 +61,10 @@ def _array(blob, what):
     return a
 
 # %% ../nbs/14_caffe.ipynb #78012484
-_MOST = 100_000    # fields that a net and its layers may have together; deep ones have some thousands
-_INSIDE = {('Net', 2): 'V1', ('Net', 100): 'Layer', ('V1', 1): 'V0'}
+_MOST = 100_000    # fields and dimensions that a net may have in all; deep ones have some thousands
+_INSIDE = {('Net', 2): 'V1', ('Net', 100): 'Layer', ('V1', 1): 'V0', ('V0', 50): 'Blob', ('V1', 6): 'Blob',
+           ('Layer', 7): 'Blob', ('Blob', 7): 'Shape'}
+_UNPACKED = {5 << 3 | 5: 5, 8 << 3 | 1: 9}    # the key of one float or double of a blob: bytes up to the next key
 
 def _varint(b, at):
     "The whole number that stands at `at`, seven bits a byte, and where it ends."
@@ -70,45 +72,70 @@ def _varint(b, at):
         if b[at+i] < 128: return sum((b[at+j] & 127) << 7*j for j in range(i+1)), at+i+1
     raise IndexError('no number is longer')
 
+def _run_end(b, at, end):
+    "Where the run of unpacked values ends that starts at `at`: the same key again and again."
+    key, width = b[at:at+1], _UNPACKED[b[at]]
+    while at < end:
+        keys = b[at:min(end, at+width*2**16):width]
+        same = len(keys)-len(keys.lstrip(key))
+        at += same*width
+        if same < len(keys): break
+    return at
+
 # %% ../nbs/14_caffe.ipynb #486dffce
 def _count(b):
-    "How many fields a net and its layers have, up to one more than they may."
+    "How many fields and dimensions a net has, a run of values as one; where they are too many, some of them."
     todo, n = [('Net', 0, len(b))], 0
     while todo and n <= _MOST:
         message, at, end = todo.pop()
         while at < end and n <= _MOST:
+            n += 1
+            if message == 'Blob' and b[at] in _UNPACKED:
+                at = _run_end(b, at, end)
+                continue
             try:
                 key, at = _varint(b, at)
                 size, at = _varint(b, at) if key & 7 in (0, 2) else (0, at)
             except IndexError: break
-            n, field, kind = n+1, (message, key >> 3), key & 7
+            field, kind = (message, key >> 3), key & 7
             if kind == 2 and field in _INSIDE: todo.append((_INSIDE[field], at, min(at+size, end)))
+            if kind == 2 and field == ('Shape', 1): n += size       # packed: a dimension takes a byte or more
             at += (0, 8, size, 0, 0, 4, end, end)[kind]     # the room of its value; a group's fields simply follow
     return n
 
 # %% ../nbs/14_caffe.ipynb #e55abcf4
 def _parsed(path):
     "The message in a file, its sizes checked first; the file's own bytes are let go."
-    if not path.is_file(): raise InputError(f'{path}: no such file')
-    size = path.stat().st_size
+    size = check_file(path).stat().st_size
     if not 0 < size < 2**31: raise InputError(f'{path}: {size} bytes; a .caffemodel has from 1 to 2**31-1')
-    content = path.read_bytes()
-    if _count(content) > _MOST: raise InputError(f'{path}: over {_MOST} layers and blobs; no net has so many')
+    check_memory(2*size, path, 'close other programs')     # for the message beside the file's bytes, then the arrays
+    try: content = path.read_bytes()
+    except OSError as e: raise InputError(f'{path}: cannot be read ({reason(e)})') from None
+    if _count(content) > _MOST:
+        raise InputError(f'{path}: over {_MOST} layers, blobs and dimensions; no net has so many')
     try: return _Net.FromString(content)
     except DecodeError: raise InputError(f'{path}: not a .caffemodel, or not all of one') from None
 
 # %% ../nbs/14_caffe.ipynb #891c095a
+def _name(path, layer):
+    "The name of a layer with weights."
+    if not layer.name: raise InputError(f'{path}: a layer with weights and without a name')
+    if len(layer.name) > 1000: raise InputError(f'{path}: a layer with a name of {len(layer.name)} bytes')
+    try: return layer.name.decode()
+    except UnicodeDecodeError: raise InputError(f'{path}: the name of layer {layer.name[:40]!r} is not UTF-8') from None
+
 def load_caffemodel(
     path,    # a .caffemodel file, of any age
 )->dict:     # {layer name: [float32 arrays]}, in the file's order; layers without weights are left out
     "The weights of a Caffe net; an `InputError` of one line that names the file if it is none. Nothing is executed."
-    net, layers = _parsed(Path(path)), {}
-    for layer in [*(v1.layer if v1.HasField('layer') else v1 for v1 in net.layers), *net.layer]:
-        name = layer.name.decode(errors='replace')
-        if not layer.blobs: continue
-        if not name: raise InputError(f'{path}: a layer with weights and without a name')
-        if name in layers: raise InputError(f'{path}: two layers of the name {name[:40]!r}')
-        layers[name] = [_array(b, f'{path}: {name[:40]!r}, blob {i}') for i, b in enumerate(layer.blobs)]
+    layers = {}
+    with memory_errors(path, 'close other programs'):
+        net = _parsed(Path(path))
+        for layer in [*(v1.layer if v1.HasField('layer') else v1 for v1 in net.layers), *net.layer]:
+            if not layer.blobs: continue
+            name = _name(path, layer)
+            if name in layers: raise InputError(f'{path}: two layers of the name {name[:40]!r}')
+            layers[name] = [_array(b, f'{path}: {name[:40]!r}, blob {i}') for i, b in enumerate(layer.blobs)]
     if not layers: raise InputError(f'{path}: no layer with weights in it; is it a .caffemodel?')
     return layers
 
@@ -308,7 +335,8 @@ def fcn_from_caffe(
 )->nn.Module:   # in eval mode
     "A net of the authors' release, ready for `predict`: weights, geometry, preprocessing, classes and colours."
     net = release(name)
-    if not Path(path).is_file(): raise InputError(f'{path}: no such file; {where(name)}')
+    try: check_file(path)
+    except InputError as e: raise InputError(f'{e}; {where(name)}') from None
     layers, streams = load_caffemodel(path), net.streams or {'': net.data}
     try: models = [_stream(layers, name, stream, reads, arch) for stream, reads in streams.items()]
     except InputError as e: raise InputError(f'{path}: not the weights of {name}: {e}') from None

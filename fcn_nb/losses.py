@@ -57,9 +57,7 @@ def _head(self:PixelLoss, scores, target):
     keep = self.keep if self.training else 1.
     if keep < 1: target = self.sampled(target)
     weight = None if self.weight is None else self.weight.to(scores.dtype)
-    try: total = F.cross_entropy(scores, target, weight, ignore_index=self.ignore, reduction='sum')
-    except IndexError as e:
-        raise InputError(f'{e} The classes are 0..{scores.shape[1]-1}, void is {self.ignore}') from None
+    total = F.cross_entropy(scores, target, weight, ignore_index=self.ignore, reduction='sum')
     if self.reduction == 'sum': return total/keep
     valid = target != self.ignore
     count = valid.sum() if weight is None else weight[target.masked_fill(~valid, 0)].mul(valid).sum()
@@ -67,11 +65,16 @@ def _head(self:PixelLoss, scores, target):
 
 @patch
 def _check(self:PixelLoss, scores, target):
+    "Refuse what would be another loss, or on a GPU would end the process: there a wrong id cannot be caught."
     classes, want = scores.shape[1], (scores.shape[0], *scores.shape[2:])
     if target.shape != want: raise InputError(f'target: its shape is {(*target.shape,)}, the scores want {(*want,)}')
-    if target.is_floating_point(): raise InputError(f'target: wants whole numbers, not {target.dtype}')
+    if target.is_floating_point() or target.is_complex():
+        raise InputError(f'target: wants whole numbers, not {target.dtype}')
     if self.weight is not None and len(self.weight) != classes:
         raise InputError(f'weight: {len(self.weight)} factors for {classes} classes')
+    ids = target.long()
+    bad = ids[((ids < 0) | (ids >= classes)) & (ids != self.ignore)]
+    if len(bad): raise InputError(f'target: id {bad[0].item()} is outside 0..{classes-1} (void is {self.ignore})')
 
 # %% ../nbs/04_losses.ipynb #5bfe011c
 _DICE = 34  # these draws have an address of their own beside the augmentation's (seed, epoch, index)
@@ -114,22 +117,25 @@ def _masks(data):
     ends = hasattr(data, '__len__') and hasattr(data, '__getitem__')       # generated sets count, but never run out
     for item in ((data[i] for i in range(len(data))) if ends else data):
         mask = np.asarray(item[1] if isinstance(item, (tuple, list)) else item)
-        if mask.ndim < 2 or mask.dtype.kind not in 'iub' or (mask.ndim == 3 and mask.shape[-1] == 3):
+        colours = mask.ndim == 3 and mask.shape[-1] == 3
+        if mask.ndim < 2 or mask.size == 0 or mask.dtype.kind not in 'iub' or colours:
             raise InputError(f'masks: want H x W ids, not {mask.dtype} of shape {mask.shape}; one mask goes in a list')
         yield from mask.reshape(-1, *mask.shape[-2:])
 
 # %% ../nbs/04_losses.ipynb #e23d58a5
 def median_frequency(
-    data,             # H x W masks, (picture, mask) pairs, or batches of them: a list, a data set, a loader
-    classes:int,      # background included
+    data,             # H x W masks, (image, mask) pairs, or batches of them: a list, a data set, a loader
+    classes:int,      # background included; at most `MAX_CLASSES`
     ignore:int=VOID,  # the id that counts nowhere
 )->torch.Tensor:      # `classes` factors for `PixelLoss`; 1 for a class that never occurs
     "Median class frequency over class frequency; an `InputError` for an id outside the classes, or if all is void."
+    if not 1 <= classes <= MAX_CLASSES: raise InputError(f'{classes} classes: wants 1 to {MAX_CLASSES}')
     pixels, room = np.zeros((2, classes), np.int64)
-    for mask in _masks(data):
-        ids = mask[mask != ignore]; bad = ids[(ids < 0) | (ids >= classes)]
-        if len(bad): raise InputError(f'mask id {bad[0]} is outside 0..{classes-1} (void is {ignore})')
-        n = np.bincount(ids, minlength=classes)
+    for i, mask in enumerate(_masks(data)):
+        ids = mask[mask != ignore]
+        bad = ids[(ids < 0) | (ids >= classes)]
+        if len(bad): raise InputError(f'mask number {i}: id {bad[0]} is outside 0..{classes-1} (void is {ignore})')
+        n = np.bincount(ids.astype(np.int64), minlength=classes)
         pixels += n; room += n.sum()*(n > 0)
     if not pixels.any(): raise InputError('no class frequencies: no mask has a pixel that is not void')
     frequency = np.divide(pixels, room, where=room > 0, out=np.full(classes, np.nan))

@@ -15,11 +15,13 @@ from .core import *
 class ConfusionMatrix:
     "Counts n_ij of pixels of class i predicted as class j; the four metrics of section 5 are read off it."
     def __init__(self,
-        classes:int,         # number of classes, background included
+        classes:int,         # number of classes, background included; at most `MAX_CLASSES`
         ignore:int=VOID,     # the true id that is not counted
         absent:str='nan',    # what a class without pixels does to the means: 'nan', 'zero' or 'skip', see below
     ):
         if absent not in ('nan', 'zero', 'skip'): raise ValueError(f"absent={absent!r}: wants 'nan', 'zero' or 'skip'")
+        if not 1 <= classes <= MAX_CLASSES:
+            raise InputError(f'{classes} classes: wants 1 to {MAX_CLASSES}, for ids fit into 8 bits beside void')
         self.classes, self.ignore, self.absent = classes, ignore, absent
         self.n = torch.zeros(classes, classes, dtype=torch.int64)
 
@@ -32,29 +34,38 @@ class ConfusionMatrix:
         return total
 
 # %% ../nbs/07_metrics.ipynb #021524a0
+_PART = 2**22  # pixels that are counted at a time
+
 def _ids(name, t):
-    "A tensor or array of whole numbers as an int64 tensor."
+    "A tensor or array of whole numbers as a tensor."
     t = t if isinstance(t, torch.Tensor) else torch.tensor(np.array(t, order='C'))     # numpy may be flipped
-    if t.is_floating_point() and t.numel():
+    if (t.is_floating_point() or t.is_complex()) and t.numel():
         raise ValueError(f'{name}: wants ids, got {t.dtype}; take argmax(1) of scores')
-    return t.long()
+    return t
+
+@patch
+def _counts(self:ConfusionMatrix, pred, target):
+    "The matrix of some pixels alone."
+    pred, target = pred.long(), target.long()
+    keep = target != self.ignore
+    pred, target = pred[keep], target[keep]
+    for name, ids in (('pred', pred), ('target', target)):
+        bad = ids[(ids < 0) | (ids >= self.classes)]
+        if len(bad): raise ValueError(f'{name}: id {bad[0].item()} is outside the {self.classes} classes')
+    return torch.bincount(target*self.classes+pred, minlength=self.classes**2).view(self.classes, -1).cpu()
 
 # %% ../nbs/07_metrics.ipynb #d60528cf
 @patch
 def update(self:ConfusionMatrix,
     pred,    # N x H x W predicted ids (or any shape), array or tensor of whole numbers
     target,  # true ids of the same shape
-):           # itself; a ValueError names what does not match
+):           # itself; a ValueError names what does not match, and then nothing is counted
     "Count one batch."
     pred, target = _ids('pred', pred), _ids('target', target)
     if pred.shape != target.shape:
         raise ValueError(f'pred is {(*pred.shape,)}, target {(*target.shape,)}: they must match')
-    keep = target != self.ignore
-    pred, target = pred[keep], target[keep]
-    for name, ids in (('pred', pred), ('target', target)):
-        bad = ids[(ids < 0) | (ids >= self.classes)]
-        if len(bad): raise ValueError(f'{name}: id {bad[0].item()} is outside the {self.classes} classes')
-    self.n += torch.bincount(target*self.classes+pred, minlength=self.classes**2).view(self.classes, -1).cpu()
+    parts = zip(pred.flatten().split(_PART), target.flatten().split(_PART))
+    self.n += sum(self._counts(p, t) for p, t in parts)
     return self
 
 # %% ../nbs/07_metrics.ipynb #4480434b
@@ -108,8 +119,9 @@ def scores(self:ConfusionMatrix):
 def table(self:ConfusionMatrix,
     names=None,  # a name for each class; None: their ids
 )->str:
-    "A line a class (share of the truth, accuracy, IU in percent), and the four metrics below."
-    names = [str(n) for n in (range(self.classes) if names is None else names)]
+    "A line a class (share of the ground truth, accuracy, IU in percent), and the four metrics below."
+    names = range(self.classes) if names is None else names
+    names = [printable(str(n)[:60]) for n in names]      # a foreign name may be long, or hold what moves the cursor
     if len(names) != self.classes: raise ValueError(f'{len(names)} names for {self.classes} classes')
     w, share = max(map(len, names)), self.n.sum(1)/self.n.sum().clamp(min=1)
     rows = [f'{n:{w}}  {100*s:6.2f}  {100*a:6.1f}  {100*i:6.1f}' for n, s, a, i in zip(names, share, self.acc, self.iu)]
