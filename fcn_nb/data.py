@@ -4,9 +4,11 @@
 
 # %% auto #0
 __all__ = ['PICTURES', 'read_mask', 'check_pair', 'resize', 'Pairs', 'ScenePairs', 'Augment', 'pad_to', 'pad_batch', 'SegDL',
-           'make_dls', 'scenes_dls', 'read_lines', 'find_folder', 'pictures_in', 'folder_pairs', 'folder_dls']
+           'make_dls', 'scenes_dls', 'read_lines', 'read_classes', 'read_names', 'find_folder', 'pictures_in',
+           'by_stem', 'folder_pairs', 'folder_dls']
 
 # %% ../nbs/09_data.ipynb #91ce7ca0
+import os, re
 from functools import partial
 from pathlib import Path
 
@@ -20,31 +22,57 @@ from .core import *
 from .scenes import *
 
 # %% ../nbs/09_data.ipynb #3845772e
-def read_mask(
-    path,           # a picture file whose values are class ids: grey, palette or 1-bit
-    void:int=VOID,  # the publisher's id for void; becomes 255
-)->np.ndarray:      # H x W uint8
-    "The class ids of a mask file."
+def _stretched(path, im):
+    "Whether the greys that Pillow gives are not the numbers in the file: few bits are stretched, white-is-0 is turned."
+    if im.mode not in ('L', '1'): return False
+    if im.format == 'TIFF':
+        bits, white_is_0 = im.tag_v2.get(258, (1,))[0], im.tag_v2.get(262) == 0
+        return white_is_0 or bits in (2, 4)
+    if im.format != 'PNG': return False
+    with open(path, 'rb') as f: bits = f.read(25)[24]      # in its header
+    return bits in (2, 4)
+
+def _stored_ids(path):
+    "The numbers in a mask file as they stand there, in a type of their own."
     im = open_image(path)
-    if im.mode not in ('L', 'P', '1', 'I', 'I;16'):
+    if im.mode not in ('L', 'P', '1') and not im.mode.startswith('I'):
         raise InputError(f'{path}: a mask holds one class id a pixel, this is {im.mode}; '
                          'save it as grey or palette PNG')
-    mask = np.array(im).astype(np.int64)
-    if mask.max() > 255: raise InputError(f'{path}: mask id {mask.max()} is over 255; class ids fit into 8 bits')
-    return np.where(mask == void, VOID, mask).astype(np.uint8)
+    if im.format not in ('PNG', 'TIFF', 'BMP', 'GIF') or _stretched(path, im):
+        raise InputError(f'{path}: {im.format} does not keep class ids in this form; save it as 8-bit grey or palette PNG')
+    ids = np.asarray(im)
+    signed = im.format == 'TIFF' and im.tag_v2.get(339, (1,))[0] == 2
+    return ids.view(np.int8) if signed and ids.dtype == np.uint8 else ids
+
+# %% ../nbs/09_data.ipynb #c8d1e0f4
+def read_mask(
+    path,           # a PNG, TIFF, BMP or GIF whose values are class ids: grey, palette or 1-bit
+    void:int=VOID,  # the publisher's id for void; becomes 255
+)->np.ndarray:      # H x W uint8
+    "The class ids of a mask file; an `InputError` if an id does not fit into 8 bits."
+    ids = _stored_ids(path)
+    is_void = ids == void
+    wrong = ids[((ids < 0) | (ids > 255)) & ~is_void]
+    if wrong.size:
+        side = 'below 0' if wrong[0] < 0 else 'over 255'
+        raise InputError(f'{path}: mask id {wrong[0]} is {side}; class ids fit into 8 bits')
+    mask = ids.astype(np.uint8)
+    mask[is_void] = VOID
+    return mask
 
 def check_pair(
     image, mask,  # H x W x 3 and H x W arrays
     classes:int,  # ids 0 .. classes-1 and void are allowed
     name,         # what an error calls the mask
 ):
-    "Raise an `InputError` unless mask and picture fit together."
+    "Raise an `InputError` unless mask and image fit together."
     if image.shape[:2] != mask.shape:
         (h, w), (mh, mw) = image.shape[:2], mask.shape
         raise InputError(f'{name}: the mask is {mw} x {mh} pixels, its picture {w} x {h}; they must be equal')
-    bad = np.setdiff1d(mask, [*range(classes), VOID])
-    if len(bad):
-        raise InputError(f'{name}: mask id {bad[0]} is outside the {classes} classes 0..{classes-1} (void is {VOID})')
+    if mask.dtype.kind not in 'iub': raise InputError(f'{name}: mask ids are whole numbers, these are {mask.dtype}')
+    wrong = mask[((mask < 0) | (mask >= classes)) & (mask != VOID)]
+    if wrong.size:
+        raise InputError(f'{name}: mask id {wrong.min()} is outside the {classes} classes 0..{classes-1} (void is {VOID})')
 
 # %% ../nbs/09_data.ipynb #8af2b2f7
 def resize(
@@ -55,59 +83,80 @@ def resize(
     "The array at another size."
     return np.array(Image.fromarray(a).resize(size[::-1], mode)) if a.shape[:2] != tuple(size) else a
 
-class Pairs:
-    "Pictures with masks: item i is (H x W x 3 uint8, H x W uint8 ids with void 255)."
-    def __init__(self,
-        images, masks,   # two lists of files in the same order
-        names,           # class names, in the order of their ids
-        size=None,       # (h, w) that pictures and masks are resized to; None: their own
-        void:int=VOID,   # the publisher's id for void
-        colors=None,     # n x 3 uint8, one colour a class; None: VOC's
-        keep:int=2**31,  # bytes of decoded pictures that may stay in memory
-    ):
-        if not len(images): raise InputError('no pictures: the split is empty')
-        self.images, self.masks, self.names, self.size = list(images), list(masks), list(names), size
-        self.void, self.colors, self.room, self.kept = void, colors, keep, {}
-
-    def __len__(self): return len(self.images)
+class _ImageSet:
+    "What the sets share: item i is made by `read(i)`, once where there is room to keep it."
+    def _init(self, names, colors, size, keep):
+        self.names, self.colors, self.size = list(names), colors, size
+        self.room = min(2**31, free_memory()//4) if keep is None else keep
+        self.kept = {}
 
     def __getitem__(self, i):
         if i in self.kept: return self.kept[i]
-        image, mask = read_image(self.images[i]), read_mask(self.masks[i], self.void)
-        check_pair(image, mask, len(self.names), self.masks[i])
-        if self.size: image, mask = resize(image, self.size, Image.BILINEAR), resize(mask, self.size, Image.NEAREST)
-        left = self.room-image.nbytes-mask.nbytes
-        if left >= 0: self.kept[i], self.room = (image, mask), left
-        return image, mask
+        item = self.read(i)
+        left = self.room - sum(a.nbytes for a in item)
+        if left >= 0: self.kept[i], self.room = item, left
+        return item
 
     def checked(self, what='reading'):
         "Read everything once; the first bad file raises an `InputError` that names it."
         for i in progress(range(len(self)), what): self[i]
         return self
 
+# %% ../nbs/09_data.ipynb #b5f27a91
+class Pairs(_ImageSet):
+    "Images with masks: item i is (H x W x 3 uint8, H x W uint8 ids with void 255)."
+    def __init__(self,
+        images, masks,   # two lists of files in the same order
+        names,           # class names, in the order of their ids; at most 255
+        size=None,       # (h, w) that images and masks are resized to; None: their own
+        void:int=VOID,   # the publisher's id for void
+        colors=None,     # n x 3 uint8, one colour a class; None: VOC's
+        keep:int=None,   # bytes of decoded images that may stay in memory; None: 2**31, or a fourth of what is free
+    ):
+        if not len(images): raise InputError('no pictures: the split is empty')
+        if len(images) != len(masks): raise ValueError(f'{len(images)} images and {len(masks)} masks: one each')
+        if len(names) > MAX_CLASSES:
+            raise InputError(f'{len(names):,} classes: ids fit into 8 bits beside void, so {MAX_CLASSES} at most')
+        if size and not (min(size) > 0 and size[0]*size[1] <= MAX_PIXELS):
+            raise InputError(f'size: {size}; give a height and a width above 0, with {MAX_PIXELS:,} pixels at most')
+        self._init(names, colors, size, keep)
+        self.images, self.masks, self.void = list(images), list(masks), void
+
+    def __len__(self): return len(self.images)
+
+    def read(self, i):
+        "Item i from its files."
+        with memory_errors(self.images[i], 'make the image smaller, or give a smaller size'):
+            image, mask = read_image(self.images[i]), read_mask(self.masks[i], self.void)
+            check_pair(image, mask, len(self.names), self.masks[i])
+            if not self.size: return image, mask
+            return resize(image, self.size, Image.BILINEAR), resize(mask, self.size, Image.NEAREST)
+
 # %% ../nbs/09_data.ipynb #e3fc3558
-class ScenePairs:
+class ScenePairs(_ImageSet):
     "`n` generated scenes with the interface of `Pairs`."
     def __init__(self,
         n:int,                # how many
         split:str='train',    # 'train', 'valid' or 'test': disjoint
         size=128,             # pixels, an int or (h, w)
         seed:int=0,
+        keep:int=None,        # as for `Pairs`
     ):
         if n < 1: raise InputError('scenes: no pictures, the split is empty')
-        self.n, self.names, self.colors, self.size = n, list(CLASSES), palette(len(CLASSES)), None
-        self.make, self.kept = partial(scene, size=size, split=split, seed=seed), {}
+        self._init(CLASSES, palette(len(CLASSES)), None, keep)
+        self.n, self.make = n, partial(scene, size=size, split=split, seed=seed)
 
     def __len__(self): return self.n
 
-    def __getitem__(self, i):
-        if i not in self.kept: s = self.make(i); self.kept[i] = (s.image, s.mask)
-        return self.kept[i]
+    def read(self, i):
+        "Item i, drawn."
+        if not 0 <= i < self.n: raise IndexError(f'{i} of {self.n} scenes')     # there is a scene for every number
+        s = self.make(i)
+        return s.image, s.mask
 
     def checked(self, what='drawing scenes'):
         "Draw them all, so that training does not wait for them."
-        for i in progress(range(self.n), what): self[i]
-        return self
+        return super().checked(what)
 
 # %% ../nbs/09_data.ipynb #4b6f0b98
 class Augment:
@@ -146,7 +195,9 @@ def pad_batch(
     fill=(124, 116, 104),  # colour of the padding
 )->tuple:                  # N x 3 x H x W uint8 and N x H x W int64, H and W the largest of the batch
     "One batch from pictures of any sizes."
-    size = tuple(max(m.shape[k] for _, m in items) for k in (0, 1))
+    size = h, w = tuple(max(m.shape[k] for _, m in items) for k in (0, 1))
+    check_memory(15*len(items)*h*w, f'{len(items)} images, padded to {w} x {h} pixels',      # uint8 twice, then int64
+                 'give them one size, or take a smaller batch')
     x = np.stack([pad_to(i, size, fill) for i, _ in items]); y = np.stack([pad_to(m, size, VOID) for _, m in items])
     return torch.from_numpy(x).permute(0, 3, 1, 2).contiguous(), torch.from_numpy(y).long()
 
@@ -200,20 +251,46 @@ def scenes_dls(
     return make_dls(train, valid, bs, seed=seed, **kwargs)
 
 # %% ../nbs/09_data.ipynb #49b01279
+_MAX_LINES, _LIST_BYTES, _LINE_LENGTH = 1_000_000, 2**24, 4096    # of a list of names: COCO's longest has 118,287
+_CONTROL = re.compile('[\x00-\x08\x0a-\x1f\x7f-\x9f]')           # all but the tabulator
+
 def read_lines(path):
-    "The non-empty lines of a text file; an `InputError` if it is missing or has none."
-    path = Path(path)
-    if not path.is_file(): raise InputError(f'{path}: no such file')
-    try: lines = [l.strip() for l in path.read_text(encoding='utf-8').splitlines() if l.strip()]
+    "The non-empty lines of a text file; an `InputError` if it is missing, has none, or is no list of names."
+    with open(check_file(path), 'rb') as f: data = f.read(_LIST_BYTES+1)
+    data = data.replace(b'\r\n', b'\n').replace(b'\r', b'\n')
+    if len(data) > _LIST_BYTES or data.count(b'\n') > _MAX_LINES:
+        raise InputError(f'{path}: too long for a list of names; it has {_MAX_LINES:,} lines and 16 MB at most')
+    try: text = data.decode('utf-8-sig')       # some editors put a mark before the first line
     except UnicodeDecodeError: raise InputError(f'{path}: not UTF-8 text; save it as UTF-8') from None
+    lines = [l.strip() for l in text.split('\n') if l.strip()]
     if not lines: raise InputError(f'{path}: it is empty')
+    odd = next((l for l in lines if len(l) > _LINE_LENGTH or _CONTROL.search(l)), None)
+    if odd: raise InputError(f'{path}: not a list of names; it holds a line {odd[:40]!r} (too long, or not text)')
     return lines
 
+# %% ../nbs/09_data.ipynb #a92c46e8
+def read_classes(path):
+    "The class names of a list, in the order of their ids; an `InputError` if there are more than ids, or one is no name."
+    names = read_lines(path)
+    if len(names) > MAX_CLASSES:
+        raise InputError(f'{path}: {len(names):,} classes; ids fit into 8 bits beside void, so {MAX_CLASSES} at most')
+    odd = next((n for n in names if len(n) > 100 or not n.isprintable()), None)
+    if odd: raise InputError(f'{path}: a class name has 100 letters at most and no control characters, got {odd[:40]!r}')
+    return names
+
+def read_names(path):
+    "The lines of a split's list; an `InputError` if one is a path, which could lead out of the data's folder."
+    names = read_lines(path)
+    leads = next((n for n in names if re.search(r'[/\\]', n) or n in ('.', '..')), None)
+    if leads: raise InputError(f'{path}: a line is the name of an image, not a path; got {leads[:100]}')
+    return names
+
+# %% ../nbs/09_data.ipynb #d07ac6b3
 PICTURES = ('.png', '.jpg', '.jpeg', '.bmp', '.tif', '.tiff', '.webp', '.ppm', '.gif')
 
 def find_folder(path, what):
     "The folder as a Path, or an `InputError` that says what it is for."
-    if not Path(path).is_dir(): raise InputError(f'{path}: no such folder ({what})')
+    if not os.path.isdir(path): raise InputError(f'{path}: no such folder ({what})')
     return Path(path)
 
 def pictures_in(
@@ -224,44 +301,60 @@ def pictures_in(
     if not found: raise InputError(f'{path}: no pictures in it (looked for {", ".join(PICTURES)})')
     return found
 
+def by_stem(
+    images,  # paths
+)->dict:     # the name without its ending: its path
+    "Images by the name that their masks have; an `InputError` if two would share a mask."
+    named = {}
+    for p in images:
+        if p.stem in named: raise InputError(f'{p}: {named[p.stem].name} has its name too, and a mask belongs to one image')
+        named[p.stem] = p
+    return named
+
 # %% ../nbs/09_data.ipynb #2f598317
 def _with_mask(image, masks):
-    "The mask file of a picture, by its name."
+    "The mask file of an image, by its name."
     mask = masks/f'{image.stem}.png'
-    if not mask.is_file(): raise InputError(f'{image}: it has no mask {mask}')
+    if not os.path.lexists(mask): raise InputError(f'{image}: it has no mask {mask}')
     return mask
 
 def _named(path, split, images):
-    "The pictures that a split's list names, with or without their ending."
-    by_name, wanted = {p.stem: p for p in images}, read_lines(path/f'{split}.txt')
-    names = [n if n in by_name else Path(n).stem for n in wanted]
-    lost = [n for n in names if n not in by_name]
-    if lost: raise InputError(f'{path}/{split}.txt: no picture {lost[0]} in {path}/images')
+    "The images that a split's list names, with or without their ending."
+    listed, by_name = path/f'{split}.txt', by_stem(images)
+    bare = lambda n: Path(n).stem if n not in by_name and Path(n).suffix.lower() in PICTURES else n
+    names = [bare(n) for n in read_names(listed)]
+    lost = next((n for n in names if n not in by_name), None)
+    if lost: raise InputError(f'{listed}: no picture {lost[:100]} in {path}/images')
     return [by_name[n] for n in names]
 
+def _in_split(path, split, images):
+    "The images of a split: those of its list, or the rest where another split has one, or every fifth for 'val'."
+    listed = [s for s in ('train', 'val', 'test', split) if os.path.lexists(path/f'{s}.txt')]
+    if split in listed: return _named(path, split, images)
+    if split not in ('train', 'val'): raise InputError(f'{path}/{split}.txt: no such file; there is train and val')
+    taken = {p for s in listed for p in _named(path, s, images)}
+    rest  = [p for p in images if p not in taken]
+    if {'train', 'val'} & {*listed}: return rest
+    return [p for i, p in enumerate(rest) if (i % 5 == 4) == (split == 'val')]
+
+# %% ../nbs/09_data.ipynb #3be9d415
 def folder_pairs(
     path,               # a folder with images/, masks/ and codes.txt
     split:str='train',  # 'train' or 'val' (or 'valid'), or any other NAME with a NAME.txt
-    size=None,          # (h, w), or None for the pictures' own
+    size=None,          # (h, w), or None for the images' own
 )->Pairs:
     "One split of a folder of one's own."
-    path = find_folder(path, 'of images/ and masks/'); images = pictures_in(path/'images')
-    masks, split = find_folder(path/'masks', 'of masks'), {'valid': 'val'}.get(split, split)
-    if (path/f'{split}.txt').is_file():
-        images = _named(path, split, images)
-    elif split in ('train', 'val'):
-        taken = {p for s in ('train', 'val', 'test') if (path/f'{s}.txt').is_file() for p in _named(path, s, images)}
-        listed = any((path/f'{s}.txt').is_file() for s in ('train', 'val'))         # the other one is: this is the rest
-        images = [p for p in images if p not in taken]
-        if not listed: images = [p for i, p in enumerate(images) if (i % 5 == 4) == (split == 'val')]
-    else: raise InputError(f'{path}/{split}.txt: no such file; there is train and val')
+    path, split = find_folder(path, 'of images/ and masks/'), {'valid': 'val'}.get(split, split)
+    images = pictures_in(path/'images')
+    by_stem(images)
+    masks, images = find_folder(path/'masks', 'of masks'), _in_split(path, split, images)
     if not images:
         raise InputError(f'{path}: the split {split} is empty; write {split}.txt, or give five pictures or more')
-    return Pairs(images, [_with_mask(p, masks) for p in images], read_lines(path/'codes.txt'), size)
+    return Pairs(images, [_with_mask(p, masks) for p in images], read_classes(path/'codes.txt'), size)
 
 def folder_dls(
     path,          # as for `folder_pairs`
-    size=None,     # (h, w); None: each picture at its own size, padded in the batch
+    size=None,     # (h, w); None: each image at its own size, padded in the batch
     bs:int=4,
     **kwargs,      # for `make_dls`
 )->DataLoaders:

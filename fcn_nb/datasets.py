@@ -6,6 +6,7 @@
 __all__ = ['CAMVID', 'KINDS', 'camvid_pairs', 'camvid_dls', 'voc_pairs', 'voc_dls', 'recognise', 'open_pairs']
 
 # %% ../nbs/10_datasets.ipynb #35c4f5ce
+import os, re
 from pathlib import Path
 
 import numpy as np
@@ -27,11 +28,14 @@ def camvid_pairs(
     "One split of CamVid."
     path, split = find_folder(path, 'CamVid: train/, trainannot/, ...'), {'valid': 'val'}.get(split, split)
     if split not in ('train', 'val', 'test'): raise InputError(f"split {split!r}: CamVid has 'train', 'val' and 'test'")
-    images = {p.stem: p for p in pictures_in(path/split)}; masks = find_folder(path/f'{split}annot', 'of masks')
-    listed = path/f'{split}.txt'                            # SegNet's lists have the two paths of a pair in a line
-    names = [Path(l.split()[0]).stem for l in read_lines(listed)] if listed.exists() else sorted(images)
-    lost = [n for n in names if n not in images or not (masks/f'{n}.png').is_file()]
-    if lost: raise InputError(f'{path}: {lost[0]} of the split {split} has no picture or no mask {masks}/{lost[0]}.png')
+    images, masks = by_stem(pictures_in(path/split)), find_folder(path/f'{split}annot', 'of masks')
+    listed = path/f'{split}.txt'
+    # SegNet's lists have the two paths of a pair in a line: only the name counts, and it must stand in our folders
+    names = [Path(l.split()[0]).stem for l in read_lines(listed)] if os.path.lexists(listed) else sorted(images)
+    lost = next((n for n in names if n not in images or not os.path.lexists(masks/f'{n}.png')), None)
+    if lost:
+        lost = lost[:100]
+        raise InputError(f'{path}: {lost} of the split {split} has no picture or no mask {masks}/{lost}.png')
     colors = np.array([*CAMVID.values()], np.uint8)
     return Pairs([images[n] for n in names], [masks/f'{n}.png' for n in names], list(CAMVID), size, 11, colors)
 
@@ -52,11 +56,13 @@ def voc_pairs(
 )->Pairs:
     "One split of PASCAL VOC's segmentation."
     path, split = find_folder(path, 'VOC: JPEGImages/, SegmentationClass/, ...'), {'valid': 'val'}.get(split, split)
-    names = [l.split()[0] for l in read_lines(path/'ImageSets'/'Segmentation'/f'{split}.txt')]
+    names = [l.split()[0] for l in read_names(path/'ImageSets'/'Segmentation'/f'{split}.txt')]
     images, masks = ([path/d/f'{n}{end}' for n in names] for d, end in
                      (('JPEGImages', '.jpg'), ('SegmentationClass', '.png')))
-    lost = next((f for f in images+masks if not f.is_file()), None)
-    if lost: raise InputError(f'{lost}: no such file, and the split {split} names it (VOC gives no masks of test)')
+    lost = next((f for f in images+masks if not os.path.lexists(f)), None)
+    if lost:
+        name = f'{lost.parent}/{lost.name[:100]}'
+        raise InputError(f'{name}: no such file, and the split {split} names it (VOC gives no masks of test)')
     return Pairs(images, masks, VOC_CLASSES, size)
 
 def voc_dls(
@@ -71,7 +77,8 @@ def voc_dls(
 # %% ../nbs/10_datasets.ipynb #24107371
 def _scenes(path, split='train', size=None):
     "`scenes:` or `scenes:NUMBER`: generated pictures, 800 for training and 200 otherwise unless a number is given."
-    if path and not path.isdigit(): raise InputError(f'scenes:{path}: wants the number of pictures, or nothing')
+    if not re.fullmatch('[0-9]{0,9}', path):
+        raise InputError(f'scenes:{path[:40]}: wants the number of pictures (up to nine digits), or nothing')
     split = {'val': 'valid'}.get(split, split)
     return ScenePairs(int(path) if path else 800 if split == 'train' else 200, split, size or 128)
 
@@ -87,7 +94,7 @@ def recognise(
     if colon: return str(data)
     path = find_folder(data, 'of data; or KIND:PATH with KIND one of '+', '.join(KINDS))
     for kind, parts in _LAYOUTS.items():
-        if all((path/p).is_dir() for p in parts): print(f'{path}: recognised as {kind}'); return f'{kind}:{path}'
+        if all((path/p).is_dir() for p in parts): print(printable(f'{path}: recognised as {kind}')); return f'{kind}:{path}'
     layouts = '; '.join(f'{kind} ({", ".join(f"{p}/" for p in parts)})' for kind, parts in _LAYOUTS.items())
     raise InputError(f'{path}: holds no data set that is known: {layouts}')
 

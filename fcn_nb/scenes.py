@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 
-from .core import VOID, InputError, rng
+from .core import MAX_PIXELS, VOID, InputError, rng
 
 # %% ../nbs/08_scenes.ipynb #8cf6e088
 CLASSES  = ('background', 'tree', 'house', 'person', 'dog', 'bicycle', 'boat', 'lamp', 'umbrella', 'kite')
@@ -436,7 +436,9 @@ def _hw(size):
     s = np.asarray(size)
     if s.shape not in ((), (2,)) or s.dtype.kind not in 'iu' or s.min() < 16:
         raise InputError(f'size: {size!r}; give one side or (height, width) in whole pixels, each 16 or more')
-    return np.broadcast_to(s, 2).tolist()
+    h, w = np.broadcast_to(s, 2).tolist()
+    if h*w > MAX_PIXELS: raise InputError(f'size: {size!r}; a scene has {MAX_PIXELS:,} pixels at most')
+    return [h, w]
 
 # %% ../nbs/08_scenes.ipynb #ea0859f3
 def scene(
