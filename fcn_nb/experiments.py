@@ -10,6 +10,7 @@ __all__ = ['SIZES', 'MINI_LR', 'PAPER_TABLE2', 'CLAIMS', 'CropDL', 'pretrain', '
 import base64, html, io, json, platform, time
 from importlib.metadata import version
 from pathlib import Path
+from tempfile import TemporaryFile
 
 import numpy as np, torch, torch.nn.functional as F
 import matplotlib.pyplot as plt
@@ -140,7 +141,7 @@ def _png(fig):
     return f'<img src="data:image/png;base64,{base64.b64encode(out.getvalue()).decode()}">'
 
 def _html_table(head, rows):
-    cell = lambda tag, v: f'<{tag}>{v if isinstance(v, str) else f"{v:.1f}"}</{tag}>'
+    cell = lambda tag, v: f'<{tag}>{html.escape(v) if isinstance(v, str) else f"{v:.1f}"}</{tag}>'
     line = lambda tag, vs: '<tr>'+''.join(cell(tag, v) for v in vs)+'</tr>'
     return f'<table>{line("th", head)}{"".join(line("td", r) for r in rows)}</table>'
 
@@ -153,7 +154,8 @@ th{border-bottom:2px solid #9aa7b4;font-weight:600}
 th:first-child,td:first-child,.words td,.words th{text-align:left}
 pre{background:#f5f7fa;padding:1rem;overflow-x:auto;font-size:.8rem}"""
 
-_PAGE = """<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">
+_PAGE = """<!doctype html><html lang="en"><meta charset="utf-8"><meta name="generator" content="fcn_nb">
+<meta name="viewport" content="width=device-width">
 <title>FCN, reproduced</title><style>{style}</style><body><h1>FCN, reproduced</h1>
 <p class="sub">Long, Shelhamer, Darrell: Fully Convolutional Networks for Semantic Segmentation (CVPR 2015).
 Embedded scenes, seed {seed}, {seconds:.0f} seconds on {machine}.</p>
@@ -171,7 +173,7 @@ def _report(results, fig4, loss):
     "The page of `reproduce`."
     rows, names = results['table2'], list(METRICS.values())
     ours = [[r['model'], *(100*r[k] for k in METRICS), *PAPER_TABLE2.get(r['model'], ('-',)*4)] for r in rows]
-    said = [[f'FCN-{a} &lt; FCN-{b}', f'{gain:+.1f}', 'yes' if gain > 0 else 'NO', what]
+    said = [[f'FCN-{a} < FCN-{b}', f'{gain:+.1f}', 'yes' if gain > 0 else 'NO', what]
             for a, b, what, gain in claims(rows)]
     settings = json.dumps({k: results[k] for k in ('settings', 'recipe', 'versions', 'python')}, indent=1)
     escaped = {k: html.escape(results[k]) for k in ('machine', 'classes')}
@@ -186,27 +188,53 @@ def machine():
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else 'no GPU'
     try: cpu = next(l.split(':')[1].strip() for l in open('/proc/cpuinfo') if l.startswith('model name'))
     except (OSError, StopIteration): cpu = platform.processor() or platform.machine()
-    return f'{cpu}, {torch.get_num_threads()} threads, {gpu}'
+    return printable(f'{cpu}, {torch.get_num_threads()} threads, {gpu}')
 
-def reproduce(
-    out,              # folder for the report; made if it is not there
-    seed:int=0,
-    size:str='full',  # a row of `SIZES`
-    say=print,        # called with a line after each stage
-)->dict:              # what results.json holds
-    "The paper's main story on the embedded scenes: report.html, results.json and fcn8s.safetensors in `out`."
-    out, start = Path(out), time.time()
-    out.mkdir(parents=True, exist_ok=True)
-    rows, done, right = table2(size, seed, say)
+_FILES = 'results.json', 'fcn8s.safetensors', 'report.html'
+
+def _ready(out, overwrite):
+    "The folder of the report, made if it is missing; an `InputError` now is better than one after the training."
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        TemporaryFile(dir=out).close()
+    except (OSError, ValueError) as e:
+        raise InputError(f'{out}: no files can be written there ({reason(e)}); choose another folder') from None
+    for name in _FILES: check_overwrite(out/name, overwrite)
+
+def _unwritten(path, write, *args):
+    "Write a file: no lines, or the one that says why it is not there. One file's failure must not cost the others."
+    try: write(path, *args)
+    except InputError as e: return [str(e)]
+    except Exception as e: return [f'{path}: cannot be written ({reason(e)})']
+    return []
+
+# %% ../nbs/15_experiments.ipynb #eb792fcc
+def _results(rows, done, right, seed, size):
+    "What results.json holds of the nets of `table2`."
     final, row = done['8s'], RECIPES['modern']
-    results = dict(table2=rows, seed=seed, size=size, classifier=right, machine=machine(), seconds=time.time()-start,
+    return dict(table2=rows, seed=seed, size=size, classifier=right,
         claims=[dict(worse=a, better=b, gain=g, holds=g > 0) for a, b, _, g in claims(rows)],
         settings=dict(SIZES[size], mirror=.5, classifier_bs=16, classifier_lr=2e-3),
         recipe=dict(row, lr=MINI_LR, opt=row['opt'].args[0].__name__, bf16=has_bf16(final.dls.device)),
-        versions={m: version(m) for m in ('fcn_nb', 'torch', 'fastai', 'numpy')}, python=platform.python_version(),
         classes=evaluate(final.model, final.dls.valid.dataset).table(CLASSES))
+
+def reproduce(
+    out,                   # folder for the report; made if it is not there
+    seed:int=0,
+    size:str='full',       # a row of `SIZES`
+    say=print,             # called with a line after each stage, and at the end for each file that cannot be written
+    overwrite:bool=False,  # replace files of these names, whoever wrote them; an earlier report's are replaced anyway
+)->dict:                   # what results.json holds, and 'unwritten': the lines of files that could not be written
+    "The paper's main story on the embedded scenes: report.html, results.json and fcn8s.safetensors in `out`."
+    out, start = Path(out), time.time()
+    _ready(out, overwrite)
+    here = dict(machine=machine(), python=platform.python_version(),
+                versions={m: version(m) for m in ('fcn_nb', 'torch', 'fastai', 'numpy')})
+    rows, done, right = table2(size, seed, say)
+    results = dict(generator='fcn_nb', **_results(rows, done, right, seed, size), **here, seconds=time.time()-start)
+    lost = _unwritten(out/'results.json', write_file, json.dumps(results, indent=1).encode())
+    lost += _unwritten(out/'fcn8s.safetensors', lambda path: save_model(done['8s'].model, path))
     page = _report(results, _png(fig4(done)), _png(loss_curves(done)))
-    with write_aside(out/'report.html') as f: f.write_text(page)
-    with write_aside(out/'results.json') as f: f.write_text(json.dumps(results, indent=1))
-    save_model(final.model, out/'fcn8s.safetensors')
-    return results
+    lost += _unwritten(out/'report.html', write_file, page.encode())
+    for line in lost: say(line)
+    return dict(results, unwritten=lost)
