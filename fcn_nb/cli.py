@@ -100,10 +100,11 @@ def _size(text):
         raise InputError(f'--size {text}: wants ROWSxCOLUMNS in pixels, such as 180x240; at most {MAX_PIXELS:,} in all')
     return rows, columns
 
-def _check_numbers(epochs, bs, head, freeze, lr, seed):
+def _check_numbers(lr, seed, **whole):
     "An `InputError` for a number that no training takes."
     from fcn_nb.core import InputError, rng
-    for name, value, least in ('epochs', epochs, 1), ('bs', bs, 1), ('head', head, 1), ('freeze', freeze, 0):
+    for name, value in whole.items():
+        least = 0 if name == 'freeze' else 1
         if value is not None and value < least: raise InputError(f'--{name} {value}: wants {least} or more')
     if lr is not None and not 0 < lr < float('inf'): raise InputError(f'--lr {lr}: wants a number above 0')
     rng(seed)       # says what a seed is
@@ -175,7 +176,7 @@ def _score(learn, data, kept):
         val = learn.dls.valid_ds if data.startswith('scenes:') else open_pairs(data, 'val')
         with memory_errors('scoring', 'score with fcn_eval where there is more'): matrix = evaluate(learn.model, val)
     except (InputError, OSError) as e: raise _Partly(f'{_line(e)}; the model is written: {printable(kept)}') from None
-    return matrix.table([printable(n) for n in learn.dls.train_ds.names])
+    return matrix.table(learn.dls.train_ds.names)
 
 # %% ../nbs/16_cli.ipynb #03bb93f1
 def _open_model(model, caffe, net):
@@ -207,12 +208,12 @@ def fcn_reproduce(
     from fcn_nb.experiments import SIZES, claims, reproduce
     if size not in SIZES: raise InputError(f'--size {size}: there is {", ".join(SIZES)}')
     rng(seed)       # says what a seed is
-    _check_folder(out)
     say = lambda line: print(line, flush=True)
     say('A classifier learns names from single objects; then six nets learn to draw. Times count from the start.')
     results = reproduce(out, seed, size, say=say, overwrite=overwrite)
     for a, b, what, gain in claims(results['table2']):
         print(f'{"holds" if gain > 0 else "FAILS"}  {gain:+5.1f}  FCN-{a} < FCN-{b}: {what}')
+    if results['unwritten']: raise _Partly('; '.join(results['unwritten']))
     print(f'{results["seconds"]:.0f} seconds. Open {printable(out)}/report.html')
 
 # %% ../nbs/16_cli.ipynb #9f17eaf7
@@ -237,7 +238,7 @@ def fcn_train(
     from fcn_nb.core import InputError, memory_errors, printable
     out, size = _model_path(out, overwrite, weights), _size(size)
     _weights_exist(weights)
-    _check_numbers(epochs, bs, head, freeze, lr, seed)
+    _check_numbers(lr, seed, stride=stride, head=head, freeze=freeze, epochs=epochs, bs=bs)
     from fcn_nb.data import Augment, make_dls
     from fcn_nb.datasets import open_pairs, recognise
     from fcn_nb.learner import RECIPES, fcn_learner
@@ -269,7 +270,7 @@ def fcn_eval(
     net:Annotated[str, _CAFFE[1]]=None,
 ):
     "Score a model against full-size masks: the paper's four metrics, and every class."
-    from fcn_nb.core import InputError, printable
+    from fcn_nb.core import InputError
     from fcn_nb.datasets import open_pairs
     from fcn_nb.predict import evaluate
     if absent not in ('nan', 'zero', 'skip'): raise InputError(f"--absent {absent}: wants nan, zero or skip")
@@ -277,7 +278,7 @@ def fcn_eval(
     had = made.meta.get('names', pairs.names)
     if list(had) != list(pairs.names):
         raise InputError(f'{model or caffe}: it knows {", ".join(had)}; {data} has {", ".join(pairs.names)}')
-    print(evaluate(made, pairs, absent=absent).table([printable(n) for n in pairs.names]))
+    print(evaluate(made, pairs, absent=absent).table(pairs.names))
 
 # %% ../nbs/16_cli.ipynb #6c1d0005
 def _images_of(paths):
