@@ -307,13 +307,6 @@ def _check_outputs(files, out, overwrite, inputs):
             if p.resolve() in given: raise InputError(f'{p}: an input would be overwritten; give another --out')
             check_overwrite(p, overwrite)
 
-def _segment(model, image, out, overwrite):
-    "Segment one image; whatever is wrong with it is an `InputError`, or an `OSError`."
-    from fcn_nb.core import memory_errors
-    from fcn_nb.predict import save_prediction
-    for p in _outputs(image, out): _check_name(p)
-    with memory_errors(image, 'make it smaller'): save_prediction(model, image, out, overwrite=overwrite)
-
 # %% ../nbs/16_cli.ipynb #ab8fc073
 @command
 def fcn_predict(
@@ -325,12 +318,14 @@ def fcn_predict(
     overwrite:Annotated[bool, _OVERWRITE]=False,
 ):
     "Segment images, each at its own size; one that cannot be segmented is told, and the others go on."
-    from fcn_nb.core import InputError, printable, progress
+    from fcn_nb.core import InputError, memory_errors, printable, progress
+    from fcn_nb.predict import save_prediction
     made, files, out, failed = _open_model(model, caffe, net), _images_of(pictures), Path(out), 0
     _check_outputs(files, out, overwrite, [p for p in (model, caffe) if p])
     _check_folder(out)
     for f in progress(files, 'segmenting'):
-        try: _segment(made, f, out, overwrite)
+        try:
+            with memory_errors(f, 'make it smaller'): save_prediction(made, f, out, overwrite=overwrite)
         except (InputError, OSError) as e: failed += 1; _complain('fcn_predict', _line(e, f))
     done = len(files)-failed
     if done: print(f'{done} image{"s"*(done > 1)} -> {printable(out)}/NAME.png and NAME_overlay.jpg')
