@@ -150,7 +150,7 @@ def cli():
         assert code == 1 and out.startswith('1 image ->') and len(err) == 2 and 'gone.jpg: no such file' in err[0], err
         assert Image.open(f'{d}/out/p.png').size == (52, 40)
         code, _, err = ended(fcn_predict, f'{d}/none.safetensors', [image])
-        assert code == 2 and len(err) == 1 and 'none.safetensors: no such model file' in err[0], err
+        assert code == 2 and len(err) == 1 and 'none.safetensors: no such file' in err[0], err
 
 def no_call(): return 'nothing in .ci/smoke.py calls this module'
 

@@ -149,7 +149,8 @@ def _check_room(out, model):
     from fcn_nb.core import InputError
     need = sum(t.numel()*t.element_size() for t in model.state_dict().values())
     free = shutil.disk_usage(out.parent).free
-    if need > free: raise InputError(f'--out {out}: the model takes {need/1e6:.0f} MB, {free/1e6:.0f} MB are free there')
+    if need > free:
+        raise InputError(f'--out {out}: the model takes {need/1e6:.0f} MB, {free/1e6:.0f} MB are free there')
 
 # %% ../nbs/16_cli.ipynb #6c1d0004
 def _keep(model, out, overwrite):
@@ -275,7 +276,9 @@ def fcn_eval(
     from fcn_nb.predict import evaluate
     if absent not in ('nan', 'zero', 'skip'): raise InputError(f"--absent {absent}: wants nan, zero or skip")
     made, pairs = _open_model(model, caffe, net), open_pairs(data, split)
-    had = made.meta.get('names', pairs.names)
+    classes, had = made.config['classes'], made.meta.get('names') or pairs.names        # a model need not know names
+    if classes != len(pairs.names):
+        raise InputError(f'{model or caffe}: it has {classes} classes; {data} has {len(pairs.names)}')
     if list(had) != list(pairs.names):
         raise InputError(f'{model or caffe}: it knows {", ".join(had)}; {data} has {", ".join(pairs.names)}')
     print(evaluate(made, pairs, absent=absent).table(pairs.names))
