@@ -276,11 +276,11 @@ def fcn_eval(
     from fcn_nb.predict import evaluate
     if absent not in ('nan', 'zero', 'skip'): raise InputError(f"--absent {absent}: wants nan, zero or skip")
     made, pairs = _open_model(model, caffe, net), open_pairs(data, split)
-    classes, had = made.config['classes'], made.meta.get('names') or pairs.names        # a model need not know names
-    if classes != len(pairs.names):
-        raise InputError(f'{model or caffe}: it has {classes} classes; {data} has {len(pairs.names)}')
+    had, classes = made.meta.get('names') or pairs.names, made.config['classes']      # a model need not know names
     if list(had) != list(pairs.names):
         raise InputError(f'{model or caffe}: it knows {", ".join(had)}; {data} has {", ".join(pairs.names)}')
+    if classes != len(pairs.names):
+        raise InputError(f'{model or caffe}: it has {classes} classes; {data} has {len(pairs.names)}')
     print(evaluate(made, pairs, absent=absent).table(pairs.names))
 
 # %% ../nbs/16_cli.ipynb #6c1d0005
