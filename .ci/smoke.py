@@ -76,12 +76,17 @@ def data():
     x, y = scenes_dls(4, 2, size=64, bs=2).one_batch()
     assert x.shape == (2, 3, 64, 64) and y.shape == (2, 64, 64)
 
-def datasets():
+def refusal(f, *args):
+    "The line with which a call refuses its input; an error where it does not."
     from fcn_nb.core import InputError
+    try: f(*args)
+    except InputError as e: return str(e)
+    raise AssertionError(f'{f.__name__}{args} was not refused')
+
+def datasets():
     from fcn_nb.datasets import camvid_pairs, open_pairs
     assert len(open_pairs('scenes:3', 'val')) == 3
-    try: camvid_pairs('nowhere')
-    except InputError as e: assert 'nowhere: no such folder' in str(e)
+    assert 'nowhere: no such folder' in refusal(camvid_pairs, 'nowhere')
 
 def learner():
     from fcn_nb.data import scenes_dls
@@ -108,13 +113,11 @@ def predict():
 def caffe():
     import tempfile
     from fcn_nb.caffe import RELEASE, _Net, fcn_from_caffe, load_caffemodel, where
-    from fcn_nb.core import InputError
     net = _Net(); net.layer.add(name=b'ip').blobs.add(shape=dict(dim=[2, 1]), data=[1., 2.])
     with tempfile.TemporaryDirectory() as d:
         with open(f'{d}/n.caffemodel', 'wb') as f: f.write(net.SerializeToString())
         assert load_caffemodel(f'{d}/n.caffemodel')['ip'][0].tolist() == [[1.], [2.]]
-        try: fcn_from_caffe(f'{d}/n.caffemodel', 'fcn8s')
-        except InputError as e: assert 'not the weights of fcn8s' in str(e)
+        assert 'not the weights of fcn8s' in refusal(fcn_from_caffe, f'{d}/n.caffemodel', 'fcn8s')
     assert len(RELEASE) == 15 and 'fcn8s-heavy-pascal' in where('fcn8s')
 
 def experiments():
@@ -122,15 +125,32 @@ def experiments():
     from fcn_nb.experiments import reproduce
     with tempfile.TemporaryDirectory() as d: assert len(reproduce(d, size='smoke', say=lambda line: None)['table2']) == 6
 
+def ended(command, *args, **kwargs):
+    "(exit code, what it printed, its lines on stderr) of a command."
+    import contextlib, io
+    out, err, code = io.StringIO(), io.StringIO(), 0
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        try: command(*args, **kwargs)
+        except SystemExit as e: code = e.code
+    return code, out.getvalue(), err.getvalue().splitlines()
+
 def cli():
     import tempfile
+    from PIL import Image
     from fcn_nb.cli import fcn_eval, fcn_predict, fcn_train
+    from fcn_nb.scenes import scene
     with tempfile.TemporaryDirectory() as d:
-        m = f'{d}/m.safetensors'
-        fcn_train('scenes:4', backbone='mini', stride=16, epochs=1, size='64x64', out=m)
-        fcn_eval(m, 'scenes:2')
-        try: fcn_predict(m, [f'{d}/none.jpg'])
-        except SystemExit as e: assert e.code == 2
+        m, image, gone = f'{d}/m.safetensors', f'{d}/p.png', f'{d}/gone.jpg'
+        code, out, _ = ended(fcn_train, 'scenes:4', backbone='mini', stride=16, epochs=1, size='64x64', out=m)
+        assert code == 0 and '4 images to learn from, 4 to check on' in out and f'written: {m}' in out, out
+        code, out, _ = ended(fcn_eval, m, 'scenes:2')
+        assert code == 0 and 'mean IU' in out, out
+        Image.fromarray(scene(0, (40, 52)).image).save(image)
+        code, out, err = ended(fcn_predict, m, [gone, image], out=f'{d}/out')
+        assert code == 1 and out.startswith('1 image ->') and len(err) == 2 and 'gone.jpg: no such file' in err[0], err
+        assert Image.open(f'{d}/out/p.png').size == (52, 40)
+        code, _, err = ended(fcn_predict, f'{d}/none.safetensors', [image])
+        assert code == 2 and len(err) == 1 and 'none.safetensors: no such file' in err[0], err
 
 def no_call(): return 'nothing in .ci/smoke.py calls this module'
 

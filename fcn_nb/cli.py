@@ -6,66 +6,178 @@
 __all__ = ['command', 'fcn_reproduce', 'fcn_train', 'fcn_eval', 'fcn_predict']
 
 # %% ../nbs/16_cli.ipynb #33eb757b
-import argparse, inspect, os, sys, warnings
+import argparse, inspect, os, re, shutil, sys, tempfile, warnings
 from functools import wraps
+from pathlib import Path
 from typing import Annotated, get_args
 
 # %% ../nbs/16_cli.ipynb #0ede1888
+class _Parser(argparse.ArgumentParser):
+    "argparse's; a word that it complains of may be a file name that the shell found, so it is made printable."
+    def error(self, message):
+        from fcn_nb.core import printable
+        super().error(printable(message))
+
 def _parser(f, words=()):
     "The command line of a function, from its `Annotated` signature: kind, help, and what may stand in its place."
     given = {w.partition('=')[0] for w in words}
-    parser = argparse.ArgumentParser(f.__name__, description=f.__doc__)
+    parser = _Parser(f.__name__, description=f.__doc__, allow_abbrev=False)
     for name, p in inspect.signature(f).parameters.items():
         kind, said, *instead = get_args(p.annotation)
         many = dict(nargs='+') if kind is list else dict(type=kind)
         if given & {*instead}: parser.set_defaults(**{name: None})
         elif p.default is p.empty: parser.add_argument(name, help=said, **many)
+        elif kind is bool: parser.add_argument(f'--{name}', action='store_true', help=said)
         else:
             said += '' if p.default is None else f' (default: {p.default})'
             parser.add_argument(f'--{name}', type=kind, default=p.default, help=said)
     return parser
 
+def _typed(f):
+    "The arguments in the terminal's words; a letter that its encoding lacks will be shown as an escape."
+    if hasattr(sys.stdout, 'reconfigure'): sys.stdout.reconfigure(errors='backslashreplace')
+    return vars(_parser(f, sys.argv[1:]).parse_args())
+
+# %% ../nbs/16_cli.ipynb #6c1d0001
+class _Partly(Exception):
+    "A part is done and kept: the command ends with this line, if there is one, and exit code 1."
+
+def _complain(command, line):
+    "One line on stderr, above the progress bar if there is one."
+    from tqdm import tqdm
+    tqdm.write(f'{command}: {line}', file=sys.stderr)
+
+def _line(e, name=''):
+    "An exception in one line that holds `name`, the file that it is about."
+    from fcn_nb.core import InputError, printable, reason
+    said = str(e) if isinstance(e, InputError) and str(e) else reason(e)
+    name = printable(name or getattr(e, 'filename', None) or '')
+    return said if name in said else f'{name}: {said}'
+
+def _outcome(f, args, kwargs):
+    "Run a command: (the line that it ends with, its exit code). What is our own fault raises."
+    from fcn_nb.core import InputError, memory_errors
+    warnings.simplefilter('ignore', FutureWarning)     # of fastai's use of torch.jit: not the user's business
+    warnings.filterwarnings('ignore', module='PIL')    # of odd metadata: what matters is whether an image opens
+    try:
+        with memory_errors('this command', 'take smaller images, or a machine with more'): f(*args, **kwargs)
+        if sys.stdout: sys.stdout.flush()              # a full disk shows here, not when Python ends
+    except BrokenPipeError: raise
+    except _Partly as e: return str(e), 1
+    except (InputError, OSError) as e: return _line(e), 2
+    return '', 0
+
+# %% ../nbs/16_cli.ipynb #6c1d0002
+def _let_go():
+    "Print what is left; where that fails, drop it, or Python complains of it once more when it ends."
+    if sys.stdout is None: return                      # closed by the user: `>&-`
+    try: sys.stdout.flush()
+    except OSError: os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
 def command(f):
     "A function as a command: called without arguments it reads the terminal's, and bad input ends it in one line."
     @wraps(f)
     def run(*args, **kwargs):
-        if not args and not kwargs: kwargs = vars(_parser(f, sys.argv[1:]).parse_args())
-        from fcn_nb.core import InputError
-        warnings.simplefilter('ignore', FutureWarning)     # of fastai's use of torch.jit: not the user's business
-        try: return f(*args, **kwargs)
-        except InputError as e: print(f'{f.__name__}: {e}', file=sys.stderr); sys.exit(2)
-        except OSError as e: print(f'{f.__name__}: {e.filename}: {e.strerror}', file=sys.stderr); sys.exit(2)
-        except KeyboardInterrupt: print(f'{f.__name__}: stopped', file=sys.stderr); sys.exit(130)
+        code = 0
+        try:
+            if not args and not kwargs: kwargs = _typed(f)
+            line, code = _outcome(f, args, kwargs)
+            if line: _complain(f.__name__, line)
+        except KeyboardInterrupt: print(f'{f.__name__}: stopped', file=sys.stderr); code = 130
+        except BrokenPipeError: code = 141             # as a shell counts a program that wrote to a closed pipe
+        finally: _let_go()
+        if code: sys.exit(code)
     return run
 
 # %% ../nbs/16_cli.ipynb #c9d92df8
 def _size(text):
     "'180x240' as (180, 240), rows first; None for None."
-    from fcn_nb.core import InputError
+    from fcn_nb.core import InputError, MAX_PIXELS
     if text is None: return None
-    parts = text.lower().split('x')
-    if len(parts) != 2 or not all(p.isdigit() and int(p) for p in parts):
-        raise InputError(f'--size {text}: wants ROWSxCOLUMNS in pixels, such as 180x240')
-    return int(parts[0]), int(parts[1])
+    match = re.fullmatch('([0-9]{1,9})x([0-9]{1,9})', text.lower())
+    rows, columns = map(int, match.groups()) if match else (0, 0)
+    if not 0 < rows*columns <= MAX_PIXELS:
+        raise InputError(f'--size {text}: wants ROWSxCOLUMNS in pixels, such as 180x240; at most {MAX_PIXELS:,} in all')
+    return rows, columns
+
+def _check_numbers(lr, seed, **whole):
+    "An `InputError` for a number that no training takes."
+    from fcn_nb.core import InputError, rng
+    for name, value in whole.items():
+        least = 0 if name == 'freeze' else 1
+        if value is not None and value < least: raise InputError(f'--{name} {value}: wants {least} or more')
+    if lr is not None and not 0 < lr < float('inf'): raise InputError(f'--lr {lr}: wants a number above 0')
+    rng(seed)       # says what a seed is
 
 def _weights_exist(weights):
     "Say that a weights file is missing before the data are read, not after."
-    from pathlib import Path
     from fcn_nb.core import InputError
     named = weights is None or str(weights).startswith(('imagenet', 'IMAGENET', 'DEFAULT')) # torchvision's
-    if not named and not Path(weights).is_file():
-        raise InputError(f'{weights}: no such weights file')
+    if not named and not os.path.isfile(weights): raise InputError(f'{weights}: no such weights file')
 
-def _model_path(out):
+# %% ../nbs/16_cli.ipynb #6c1d0003
+def _check_folder(folder):
+    "Make a folder and write into it, which alone tells whether one may; an `InputError` where one may not."
+    from fcn_nb.core import InputError, reason
+    try:
+        os.makedirs(folder, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder): pass
+    except OSError as e: raise InputError(f'--out {folder}: no file can be written there ({reason(e)})') from None
+
+def _check_name(path):
+    "An `InputError` where no file can have this name: it is too long."
+    from fcn_nb.core import InputError, reason
+    try: os.lstat(path)
+    except FileNotFoundError: pass
+    except OSError as e: raise InputError(f'{path}: cannot be written ({reason(e)})') from None
+
+def _model_path(out, overwrite, weights):
     "Where a model file may be written, or an `InputError` before any work is done."
-    from pathlib import Path
-    from fcn_nb.core import InputError
+    from fcn_nb.core import InputError, check_overwrite
     out = Path(out)
-    if out.suffix != '.safetensors' or out.is_dir():
+    if out.suffix != '.safetensors' or os.path.isdir(out):
         raise InputError(f'--out {out}: wants a file name that ends in .safetensors')
-    out.parent.mkdir(parents=True, exist_ok=True)
-    if not os.access(out.parent, os.W_OK): raise InputError(f'--out {out}: no permission to write there')
+    if weights and out.resolve() == Path(weights).resolve():
+        raise InputError(f'--out {out}: these are the weights to start from; choose another name')
+    _check_folder(out.parent)
+    _check_name(out)
+    check_overwrite(out, overwrite)
     return out
+
+def _check_room(out, model):
+    "An `InputError` where the disk has no room for the model file: before the training, not after."
+    from fcn_nb.core import InputError
+    need = sum(t.numel()*t.element_size() for t in model.state_dict().values())
+    free = shutil.disk_usage(out.parent).free
+    if need > free:
+        raise InputError(f'--out {out}: the model takes {need/1e6:.0f} MB, {free/1e6:.0f} MB are free there')
+
+# %% ../nbs/16_cli.ipynb #6c1d0004
+def _keep(model, out, overwrite):
+    "Write the model file, in a fresh folder elsewhere if `out` fails: a run's work hangs on it. Its path, or None."
+    from fcn_nb.core import printable
+    from fcn_nb.predict import save_model
+    try: save_model(model, out, overwrite=overwrite); return out
+    except Exception as e: failure = _line(e, out)     # whatever it is
+    for place in tempfile.gettempdir, Path.home:
+        try:
+            kept = Path(tempfile.mkdtemp(prefix='fcn_train_', dir=place()))/'model.safetensors'
+            save_model(model, kept)
+        except Exception: continue                     # told below, if no place takes it
+        _complain('fcn_train', f'{failure}; instead the model was written to {printable(kept)}')
+        return kept
+    _complain('fcn_train', f'{failure}; the temporary and the home folder do not take the model either: it is lost')
+
+def _score(learn, data, kept):
+    "The table of a trained model on val, at the masks' own size."
+    from fcn_nb.core import InputError, memory_errors, printable
+    from fcn_nb.datasets import open_pairs
+    from fcn_nb.predict import evaluate
+    try:
+        val = learn.dls.valid_ds if data.startswith('scenes:') else open_pairs(data, 'val')
+        with memory_errors('scoring', 'score with fcn_eval where there is more'): matrix = evaluate(learn.model, val)
+    except (InputError, OSError) as e: raise _Partly(f'{_line(e)}; the model is written: {printable(kept)}') from None
+    return matrix.table(learn.dls.train_ds.names)
 
 # %% ../nbs/16_cli.ipynb #03bb93f1
 def _open_model(model, caffe, net):
@@ -82,6 +194,7 @@ def _open_model(model, caffe, net):
     return made
 
 _CAFFE = 'a .caffemodel of the authors, in the place of MODEL', 'which of their nets it is: fcn8s, fcn-alexnet, ...'
+_OVERWRITE = 'replace files of the same name that are not ours'
 
 # %% ../nbs/16_cli.ipynb #b6144c2c
 @command
@@ -89,16 +202,20 @@ def fcn_reproduce(
     out:Annotated[str, 'folder for report.html, results.json and the model']='fcn_report',
     seed:Annotated[int, 'of scenes, weights and order']=0,
     size:Annotated[str, "'full': Table 2 in about four minutes on two cores; 'smoke': only shows that it runs"]='full',
+    overwrite:Annotated[bool, _OVERWRITE]=False,
 ):
     "The paper's main story on generated scenes: classifier, FCN-32s, 16s, 8s and the controls."
-    from fcn_nb.core import InputError
+    from fcn_nb.core import InputError, printable, rng
     from fcn_nb.experiments import SIZES, claims, reproduce
     if size not in SIZES: raise InputError(f'--size {size}: there is {", ".join(SIZES)}')
-    print('A classifier learns names from single objects; then six nets learn to draw. Times count from the start.')
-    results = reproduce(out, seed, size, say=lambda line: print(line, flush=True))
+    rng(seed)       # says what a seed is
+    say = lambda line: print(line, flush=True)
+    say('A classifier learns names from single objects; then six nets learn to draw. Times count from the start.')
+    results = reproduce(out, seed, size, say=say, overwrite=overwrite)
     for a, b, what, gain in claims(results['table2']):
         print(f'{"holds" if gain > 0 else "FAILS"}  {gain:+5.1f}  FCN-{a} < FCN-{b}: {what}')
-    print(f'{results["seconds"]:.0f} seconds. Open {out}/report.html')
+    if results['unwritten']: raise _Partly('; '.join(results['unwritten']))
+    print(f'{results["seconds"]:.0f} seconds. Open {printable(out)}/report.html')
 
 # %% ../nbs/16_cli.ipynb #9f17eaf7
 @command
@@ -108,36 +225,40 @@ def fcn_train(
     weights:Annotated[str, "its weights: 'imagenet', or a .safetensors or .pth file; default: random"]=None,
     stride:Annotated[int, 'stride of the finest score: 32, 16, 8 or 4']=8,
     head:Annotated[int, "width of fc6 and fc7; default: the weights' own, or 512 where they have none"]=None,
-    freeze:Annotated[int, 'blocks of a trunk with given weights that stay as they are, from the picture on']=2,
+    freeze:Annotated[int, 'blocks of a trunk with given weights that stay as they are, from the image on']=2,
     recipe:Annotated[str, "'modern' (AdamW, one cycle) or 'paper' (SGD, momentum 0.9)"]='modern',
-    size:Annotated[str, "ROWSxCOLUMNS in pixels for training; default: the pictures' own"]=None,
+    size:Annotated[str, "ROWSxCOLUMNS in pixels for training; default: the images' own"]=None,
     epochs:Annotated[int, 'passes over the training set']=12,
-    bs:Annotated[int, 'pictures in a batch']=4,
+    bs:Annotated[int, 'images in a batch']=4,
     lr:Annotated[float, "rate of new weights; default: the recipe's"]=None,
     seed:Annotated[int, 'of new weights, order and augmentation']=0,
     out:Annotated[str, 'model file to write']='fcn_model.safetensors',
+    overwrite:Annotated[bool, _OVERWRITE]=False,
 ):
     "Train an FCN; at the end score it on val against full-size masks and write the model file."
-    from fcn_nb.core import InputError
-    out, size = _model_path(out), _size(size)
+    from fcn_nb.core import InputError, memory_errors, printable
+    out, size = _model_path(out, overwrite, weights), _size(size)
     _weights_exist(weights)
-    if epochs < 1 or bs < 1: raise InputError('--epochs, --bs: want 1 or more')
+    _check_numbers(lr, seed, stride=stride, head=head, freeze=freeze, epochs=epochs, bs=bs)
     from fcn_nb.data import Augment, make_dls
     from fcn_nb.datasets import open_pairs, recognise
-    from fcn_nb.learner import fcn_learner
-    from fcn_nb.predict import evaluate, save_model
+    from fcn_nb.learner import RECIPES, fcn_learner
+    if recipe not in RECIPES: raise InputError(f'--recipe {recipe}: there is {", ".join(RECIPES)}')
     data, augment = recognise(data), Augment(scale=(.75, 1.5)) if recipe == 'modern' else Augment(mirror=0.)
     dls = make_dls(open_pairs(data, 'train', size), open_pairs(data, 'val', size), bs, augment=augment, seed=seed)
     freeze = freeze if weights else 0
     learn = fcn_learner(dls, backbone, stride, head, weights, recipe, lr, seed=seed, freeze=freeze)
-    held = f', {freeze} of {len(learn.model.trunk)} blocks held' if freeze else ''
+    blocks = len(learn.model.trunk)
+    if freeze > blocks: raise InputError(f'--freeze {freeze}: {backbone} has {blocks} blocks')
+    _check_room(out, learn.model)
+    held = f', {freeze} of {blocks} blocks held' if freeze else ''
     print(f'FCN-{stride}s, {sum(p.numel() for p in learn.model.parameters()):,} weights{held}; '
-          f'{len(dls.train_ds)} pictures to learn from, {len(dls.valid_ds)} to check on')
-    learn.fit_console(epochs, lines=True)
-    save_model(learn.model, out)
-    val = dls.valid_ds if data.startswith('scenes:') else open_pairs(data, 'val')
-    print(f'val, against full-size masks:\n{evaluate(learn.model, val).table(dls.train_ds.names)}')
-    print(f'written: {out}')
+          f'{len(dls.train_ds)} images to learn from, {len(dls.valid_ds)} to check on')
+    with memory_errors('training', 'give a smaller --bs or --size'): learn.fit_console(epochs, lines=True)
+    kept = _keep(learn.model, out, overwrite)
+    print(f'val, against full-size masks:\n{_score(learn, data, kept)}')
+    if kept != out: raise _Partly
+    print(f'written: {printable(out)}')
 
 # %% ../nbs/16_cli.ipynb #fee42531
 @command
@@ -155,36 +276,60 @@ def fcn_eval(
     from fcn_nb.predict import evaluate
     if absent not in ('nan', 'zero', 'skip'): raise InputError(f"--absent {absent}: wants nan, zero or skip")
     made, pairs = _open_model(model, caffe, net), open_pairs(data, split)
-    had = made.meta.get('names', pairs.names)
+    had, classes = made.meta.get('names') or pairs.names, made.config['classes']      # a model need not know names
     if list(had) != list(pairs.names):
         raise InputError(f'{model or caffe}: it knows {", ".join(had)}; {data} has {", ".join(pairs.names)}')
+    if classes != len(pairs.names):
+        raise InputError(f'{model or caffe}: it has {classes} classes; {data} has {len(pairs.names)}')
     print(evaluate(made, pairs, absent=absent).table(pairs.names))
+
+# %% ../nbs/16_cli.ipynb #6c1d0005
+def _images_of(paths):
+    "The image files that a command line names: folders are opened, hidden files in them passed by aloud."
+    from fcn_nb.core import InputError, printable
+    from fcn_nb.data import pictures_in
+    files = []
+    for path in paths:
+        found = pictures_in(path) if os.path.isdir(path) else [Path(path)]
+        hidden = [f for f in found if os.path.isdir(path) and f.name.startswith('.')]
+        for f in hidden: _complain('fcn_predict', f'{printable(f)}: a hidden file, passed by')
+        files += [f for f in found if f not in hidden]
+    if not files: raise InputError(f'{", ".join(paths)}: no images but hidden ones')
+    return files
+
+def _outputs(image, out): return [out/f'{image.stem}.png', out/f'{image.stem}_overlay.jpg']
+
+def _check_outputs(files, out, overwrite, inputs):
+    "An `InputError` where two images would write one file, or a file would be lost."
+    from collections import Counter
+    from fcn_nb.core import InputError, check_overwrite
+    count, given = Counter(f.stem for f in files), {f.resolve() for f in [*files, *map(Path, inputs)]}
+    for f in files:
+        if count[f.stem] > 1: raise InputError(f'{f}: another image is called {f.stem} too; run them apart')
+        for p in _outputs(f, out):
+            if p.resolve() in given: raise InputError(f'{p}: an input would be overwritten; give another --out')
+            check_overwrite(p, overwrite)
 
 # %% ../nbs/16_cli.ipynb #ab8fc073
 @command
 def fcn_predict(
     model:Annotated[str, 'model file of fcn_train or fcn_reproduce', '--caffe'],
-    pictures:Annotated[list, 'pictures, or folders of them'],
+    pictures:Annotated[list, 'images, or folders of them'],
     out:Annotated[str, 'folder for NAME.png (palette PNG of ids) and NAME_overlay.jpg']='predictions',
     caffe:Annotated[str, _CAFFE[0]]=None,
     net:Annotated[str, _CAFFE[1]]=None,
+    overwrite:Annotated[bool, _OVERWRITE]=False,
 ):
-    "Segment pictures, each at its own size."
-    from collections import Counter
-    from pathlib import Path
-    from fcn_nb.core import InputError, progress, open_image
-    from fcn_nb.data import pictures_in
+    "Segment images, each at its own size; one that cannot be segmented is told, and the others go on."
+    from fcn_nb.core import InputError, memory_errors, printable, progress
     from fcn_nb.predict import save_prediction
-    made = _open_model(model, caffe, net)
-    files = [f for p in pictures for f in (pictures_in(p) if Path(p).is_dir() else [Path(p)])]
-    count = Counter(f.stem for f in files)
-    twice = next((f for f in files if count[f.stem] > 1), None)
-    if twice: raise InputError(f'{twice}: another picture is called {twice.stem} too; run them apart')
-    given, out = {f.resolve() for f in files}, Path(out)
-    written = (out/f'{f.stem}{end}' for f in files for end in ('.png', '_overlay.jpg'))
-    lost = next((p for p in written if p.resolve() in given), None)
-    if lost: raise InputError(f'{lost}: a picture to segment would be overwritten; give another --out')
-    out.mkdir(parents=True, exist_ok=True)
-    for f in progress(files, 'checking'): open_image(f)
-    for f in progress(files, 'segmenting'): save_prediction(made, f, out)
-    print(f'{len(files)} picture{"s"*(len(files) > 1)} -> {out}/NAME.png and NAME_overlay.jpg')
+    made, files, out, failed = _open_model(model, caffe, net), _images_of(pictures), Path(out), 0
+    _check_outputs(files, out, overwrite, [p for p in (model, caffe) if p])
+    _check_folder(out)
+    for f in progress(files, 'segmenting'):
+        try:
+            with memory_errors(f, 'make it smaller'): save_prediction(made, f, out, overwrite=overwrite)
+        except (InputError, OSError) as e: failed += 1; _complain('fcn_predict', _line(e, f))
+    done = len(files)-failed
+    if done: print(f'{done} image{"s"*(done > 1)} -> {printable(out)}/NAME.png and NAME_overlay.jpg')
+    if failed: raise _Partly(f'{failed} of {len(files)} images could not be segmented')
