@@ -251,7 +251,9 @@ def _read_pth(file):
     else:
         for _ in range(5): _check_pickle(file)
         file.seek(0)
-    return torch.load(file, map_location='cpu', weights_only=True)
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore')      # of unusual pickles: what cannot be read is an error here
+        return torch.load(file, map_location='cpu', weights_only=True)
 
 # %% ../nbs/05_backbones.ipynb #5a1c07e6
 def _floats(k, v):
