@@ -6,11 +6,13 @@
 __all__ = ['CAFFE', 'IMAGENET', 'ARCHS', 'Preprocess', 'Classifier', 'backbone']
 
 # %% ../nbs/05_backbones.ipynb #6a169077
-import copy, json, math, re
+import copy, hashlib, io, json, os, pickletools, re
 from collections import OrderedDict
 from enum import Enum
 from functools import partial
+from numbers import Real
 from pathlib import Path
+from zipfile import ZipFile
 
 import torch, warnings
 from fastcore.basics import patch
@@ -21,26 +23,35 @@ from .core import *
 
 # %% ../nbs/05_backbones.ipynb #594ab90b
 _ORDERS = dict(RGB=[0, 1, 2], BGR=[2, 1, 0])
+_SINGLE = torch.finfo(torch.float32)
+
+def _check_numbers(scale, mean, std):
+    "A `ValueError` for what is no number in single precision, or is not above 0 where it must be."
+    said = f'scale={scale}, mean={mean}, std={std}'
+    values = scale, *mean, *std
+    if not all(isinstance(v, Real) and abs(v) <= _SINGLE.max for v in values):
+        raise ValueError(f'{said}: wants finite numbers')
+    if min(scale, *std) < _SINGLE.tiny: raise ValueError(f'{said}: wants scale and std above 0')
 
 class Preprocess(nn.Module):
     "From RGB pictures, 0..255, to the input that a set of weights was trained on."
     def __init__(self,
         order='RGB',               # channel order of the weights: 'RGB', 'BGR', or the numbers of the input's channels
-        scale:float=1.,            # factor on 0..255 before the mean is taken off
+        scale:float=1.,            # factor on 0..255 before the mean is taken off; above 0
         mean=(0., 0., 0.),         # one number a channel, in the weights' channel order, after `scale`
-        std=(1., 1., 1.),          # likewise; not 0
+        std=(1., 1., 1.),          # likewise; above 0
     ):
         super().__init__()
         if isinstance(order, str) and order not in _ORDERS: raise ValueError(f"order={order!r}: wants 'RGB' or 'BGR'")
+        _check_numbers(scale, mean, std)
         self.config = dict(order=order, scale=scale, mean=[float(m) for m in mean], std=[float(v) for v in std])
         self.warned = False
         self.order = _ORDERS[order] if isinstance(order, str) else list(order)
         if not len(self.order) == len(mean) == len(std):
             raise ValueError(f'{len(self.order)} channels, mean has {len(mean)} numbers, std {len(std)}: one a channel')
-        if sorted(self.order) != [*range(len(mean))]: raise ValueError(f'order={order}: wants each channel once')
-        if 0 in self.config['std']: raise ValueError(f'std={std}: holds a zero')
-        if not all(map(math.isfinite, (scale, *self.config['mean'], *self.config['std']))):
-            raise ValueError(f'scale={scale}, mean={mean}, std={std}: wants finite numbers')
+        whole = all(type(i) is int for i in self.order)
+        if not whole or sorted(self.order) != [*range(len(mean))]:
+            raise ValueError(f'order={order}: wants each channel once')
         for k in ('mean', 'std'):
             values = torch.tensor(self.config[k], dtype=torch.float32)
             self.register_buffer(k, values[:, None, None], persistent=False)
@@ -175,10 +186,12 @@ def _row(arch):
     from torchvision import models
     if arch not in models.list_models(module=models):
         raise InputError(f'backbone {arch!r}: there is {", ".join(ARCHS)}, and the classifiers of torchvision')
-    size, preprocess = _stated(models.get_model_weights(arch).IMAGENET1K_V1)
+    size, preprocess = _stated(next(iter(models.get_model_weights(arch))))       # the first, V1: `_load` sets its own
     return dict(net=partial(_torchvision, arch), size=size, preprocess=preprocess)
 
 # %% ../nbs/05_backbones.ipynb #ab0c2916
+_MAX_HEAD = 2**14   # cells of fc6 and fc7; the paper's have 4096
+
 class Classifier(nn.Module):
     "A classifier and what belongs to its weights: N x 3 x size x size, preprocessed -> N x classes scores."
     def __init__(self,
@@ -192,7 +205,8 @@ class Classifier(nn.Module):
         own = isinstance(arch, nn.Module)
         row = dict(size=size, preprocess=preprocess.config if preprocess else IMAGENET) if own else dict(_row(arch))
         width = row.pop('width', None)
-        if head and not width: raise InputError(f'head={head}: {arch} has no fc6 and fc7 to be made narrower')
+        if head is not None and not width: raise InputError(f'head={head}: {arch} has no fc6 and fc7 to be made narrower')
+        if head is not None and not 1 <= head <= _MAX_HEAD: raise InputError(f'head={head}: wants 1 to {_MAX_HEAD:,}')
         self.arch, self.size, self.head = 'own' if own else arch, row['size'], head or width
         self.release, self.phase = row.pop('release', False), row.pop('phase', False)    # see `06_models`
         self.preprocess = Preprocess(**row.pop('preprocess'))
@@ -202,25 +216,84 @@ class Classifier(nn.Module):
     def forward(self, x): return self.net(x)
 
 # %% ../nbs/05_backbones.ipynb #bf0f699a
+_LONGEST = 2**22   # bytes of a list of tensors: some 20,000 of them
+_NAMES = re.compile(r'collections (OrderedDict|Counter)|(builtins|__builtin__) set|torch\.nn\.parameter Parameter|'
+                    r'torch\._utils _rebuild_(parameter|tensor(_v[23])?)|'
+                    r'torch(\.storage)? (\w*Storage|Size|device|[a-z]+\d\w*)')     # the last: a dtype
+
+def _check_pickle(file):
+    "A `ValueError` if a pickle, read but not run, is long or asks for what a list of tensors does without."
+    start = file.tell()
+    for op, name, at in pickletools.genops(file):
+        if op.name == 'GLOBAL' and not _NAMES.fullmatch(name): raise ValueError(f'it asks for {name}')
+        if at-start > _LONGEST: raise ValueError(f'its list of tensors is longer than {_LONGEST:,} bytes')
+
+def _plain_zip(file):
+    "The archive of a .pth, written anew in memory: torch reads what was looked at here, and nothing else."
+    size, plain = os.fstat(file.fileno()).st_size, io.BytesIO()
+    with ZipFile(file) as old, ZipFile(plain, 'w') as new:
+        parts = old.infolist()
+        if any(p.compress_type for p in parts): raise ValueError('it is compressed, as torch.save never does')
+        if sum(p.file_size for p in parts) > size: raise ValueError('its parts are larger than the whole')
+        if len({p.filename for p in parts}) < len(parts): raise ValueError('two of its parts have one name')
+        for p in parts:
+            data = old.read(p)
+            if p.filename.lower().endswith('.pkl'): _check_pickle(io.BytesIO(data))   # torch takes A for a
+            new.writestr(p.filename, data)
+    plain.seek(0)
+    return plain
+
+def _read_pth(file):
+    "What a .pth holds, in either of torch's formats: an archive, or since before torch 1.6 five pickles and numbers."
+    zipped = file.read(4) == b'PK\3\4'       # as torch tells them apart
+    file.seek(0)
+    if zipped: file = _plain_zip(file)
+    else:
+        for _ in range(5): _check_pickle(file)
+        file.seek(0)
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore')      # of unusual pickles: what cannot be read is an error here
+        return torch.load(file, map_location='cpu', weights_only=True)
+
+# %% ../nbs/05_backbones.ipynb #5a1c07e6
 def _floats(k, v):
     "A tensor of a file in single precision; only BatchNorm's counter is of whole numbers."
-    if v.is_floating_point() or k.endswith('num_batches_tracked'): return v.float()
+    if v.is_floating_point() or v.dtype == torch.int64 and k.endswith('num_batches_tracked'): return v.float()
     raise TypeError(f'{k} is of {v.dtype}, wants floats')
 
-def _read_weights(path):
-    "(tensors, metadata) of a weights file; one line that names the file if it is not one."
-    path = Path(path)
-    if not path.is_file(): raise InputError(f'{path}: no such weights file')
+def _tensors(state, size):
+    "The tensors of a state dict, or of a checkpoint of a training, once they are known to be no larger than the file."
+    if isinstance(state, dict): state = next((state[k] for k in ('state_dict', 'model') if k in state), state)
+    if not isinstance(state, dict): raise TypeError(f'it holds a {type(state).__name__}, wants tensors by name')
+    for k, v in state.items():
+        if not isinstance(k, str) or not isinstance(v, torch.Tensor):
+            raise TypeError(f'{k} is a {type(v).__name__}, wants a tensor with a name')
+    need = sum(v.numel()*v.element_size() for v in state.values())
+    if need > size: raise ValueError(f'its tensors are of {need:,} bytes, the file of {size:,}')
+    return {k.removeprefix('module.'): _floats(k, v) for k, v in state.items()}
+
+def _read_weights(
+    path,       # .safetensors, or what torch.save made of a state dict
+    digest='',  # what the SHA-256 of a .pth begins with
+):              # {name: tensor}, {what the file states: text}
+    "The tensors of a weights file; one line that names the file if it is none, or damaged, or a trap."
+    path = check_file(path)
+    size = path.stat().st_size
+    check_memory(2*size, f'{path}', 'take smaller weights, or a machine with more')
     try:
-        if path.suffix == '.safetensors':
-            with safe_open(path, 'pt') as f:
-                return {k: _floats(k, f.get_tensor(k)) for k in f.keys()}, f.metadata() or {}
-        state = torch.load(path, map_location='cpu', weights_only=True)
-        state = next((state[k] for k in ('state_dict', 'model') if k in state), state)    # a checkpoint of a training
-        return {k.removeprefix('module.'): _floats(k, v) for k, v in state.items()}, {}
+        with memory_errors(f'{path}', 'take smaller weights, or a machine with more'):
+            if path.suffix == '.safetensors':
+                with safe_open(path, 'pt') as f:
+                    return _tensors({k: f.get_tensor(k) for k in f.keys()}, size), f.metadata() or {}
+            with open(path, 'rb') as file:
+                found = hashlib.file_digest(file, 'sha256').hexdigest() if digest else ''
+                if not found.startswith(digest):
+                    raise InputError(f'{path}: its SHA-256 begins with {found[:len(digest)]}, not with {digest}; delete it')
+                file.seek(0)
+                return _tensors(_read_pth(file), size), {}
+    except InputError: raise
     except Exception as e:      # whatever a foreign file makes its reader raise, the file is at fault
-        why = f'{type(e).__name__}: {e}'.split('\n')[0][:120]
-        raise InputError(f'{path}: not a readable weights file ({why})') from None
+        raise InputError(f'{path}: not a readable weights file ({type(e).__name__}: {reason(e)})') from None
 
 # %% ../nbs/05_backbones.ipynb #8a25045d
 _INPUT = re.compile(r'(RGB|BGR), 0\.\.(255|1), minus mean \(([^)]*)\)(?:, over std \(([^)]*)\))?$')
@@ -236,7 +309,7 @@ def _said_preprocess(source, meta):
             said = Preprocess(order, 1/255 if top == '1' else 1., numbers(mean), numbers(std or '1,1,1'))
         if len(said.order) != 3: raise ValueError('a classifier reads three channels')
         return said
-    except (ValueError, TypeError, AttributeError, OverflowError):
+    except (ValueError, TypeError, AttributeError, OverflowError, RecursionError):
         said = meta.get('preprocess', meta.get('input'))
         raise InputError(f'{source}: it states an input that is not understood ({said[:80]})') from None
 
@@ -290,16 +363,27 @@ def _load(net, source, state, meta):
     return net
 
 # %% ../nbs/05_backbones.ipynb #d112d975
+def _hub_file(
+    url,  # such as .../resnet18-f37072fd.pth
+):        # the file in torch's own cache, and what its SHA-256 begins with
+    "One of torchvision's files, downloaded if it is not there yet."
+    file = Path(torch.hub.get_dir())/'checkpoints'/url.rpartition('/')[2]
+    digest = file.stem.rpartition('-')[2]
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        if not file.exists(): torch.hub.download_url_to_file(url, str(file), digest, progress=True)
+    except (OSError, RuntimeError) as e:
+        raise InputError(f'{url}: no download ({reason(e)}); give a weights file') from None
+    return file, digest
+
 def _imagenet(arch, weights):
-    "torchvision's weights for `arch` and their preprocessing: downloaded once and checked by their hash."
+    "torchvision's weights for `arch` and their preprocessing: downloaded once, checked by their hash each time."
     from torchvision import models
     sets = models.get_model_weights(arch).__members__ if arch in models.list_models(module=models) else {}
     w = sets.get(getattr(weights, 'name', 'IMAGENET1K_V1' if weights == 'imagenet' else weights))
     if w is None or isinstance(weights, Enum) and weights is not w:
         raise InputError(f"weights={weights!r}: {arch} has {' and '.join(sets) or 'none'}; give a file")
-    try: return w.get_state_dict(progress=True, check_hash=True), dict(preprocess=json.dumps(_stated(w)[1]))
-    except (OSError, RuntimeError) as e:
-        raise InputError(f"weights={weights!r}: no download ({e}); give a weights file") from None
+    return _read_weights(*_hub_file(w.url))[0], dict(preprocess=json.dumps(_stated(w)[1]))
 
 # %% ../nbs/05_backbones.ipynb #07a03e3d
 _told = set()

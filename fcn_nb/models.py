@@ -150,12 +150,17 @@ def lay(
 FUSE = dict(sum=torch.add, max=torch.maximum)
 LATE = dict(sum=torch.add, mean=lambda a, b: (a+b)/2)
 
+_MAX_HEADS, _MAX_CHANNELS = 16, 256     # settings may come from a stranger's file, and memory is taken by them
+
+def _whole(n, low, high): return type(n) is int and low <= n <= high
+
 def _check_settings(classes, fuse, channels, pool5_stride):
-    heads = (classes,) if isinstance(classes, int) else classes
-    if not heads or not all(isinstance(c, int) and c > 0 for c in heads):
-        raise InputError(f'classes={classes!r}: wants how many, or a tuple of such for several heads')
-    if fuse not in FUSE: raise InputError(f"fuse={fuse!r}: wants 'sum' or 'max'")
-    if not isinstance(channels, int) or channels < 3: raise InputError(f'channels={channels}: wants 3 or more')
+    heads = classes if isinstance(classes, tuple) else (classes,)
+    if not 1 <= len(heads) <= _MAX_HEADS or not all(_whole(c, 1, MAX_CLASSES) for c in heads):
+        raise InputError(f'classes={repr(classes)[:60]}: wants 1 to {MAX_CLASSES}, or a tuple of up to {_MAX_HEADS} such, '
+                         'one for each head')
+    if fuse not in [*FUSE]: raise InputError(f"fuse={fuse!r}: wants 'sum' or 'max'")
+    if not _whole(channels, 3, _MAX_CHANNELS): raise InputError(f'channels={channels!r}: wants 3 to {_MAX_CHANNELS}')
     if pool5_stride not in (1, 2): raise InputError(f'pool5_stride={pool5_stride}: wants 1 or 2')
 
 # %% ../nbs/06_models.ipynb #4a25960d
@@ -173,7 +178,7 @@ class FCN(nn.Module):
         pool5_stride:int=2,  # 1: pool5 keeps every cell, fc6 is rarefied; no pool4 beside that map of stride 16
     ):
         super().__init__()
-        classes = classes if isinstance(classes, int) else tuple(classes)    # a model file has a list
+        if isinstance(classes, list): classes = tuple(classes)    # a model file has a list
         _check_settings(classes, fuse, channels, pool5_stride)
         self.trunk, self.head = _parted(net)
         self.preprocess, self.scale = copy.deepcopy(net.preprocess), dict.fromkeys(self.trunk, 1.)  # not in state_dict
@@ -238,8 +243,9 @@ def set_layers(self:FCN,
     "Score these maps and fuse them, and no others; new scores start at zero, what stays in use stays as it is."
     f, (classes, learned) = self.filters(), (self.config[k] for k in ('classes', 'learned'))
     n, widths, like = classes if isinstance(classes, int) else sum(classes), self.widths(), next(self.parameters())
-    strides = [f[k].stride if k in f else 0 for k in layers]
-    if isinstance(layers, str) or not strides or strides != sorted({*strides}-{0}, reverse=True):
+    named = isinstance(layers, (list, tuple)) and all(k in [*f] for k in layers)
+    strides = [f[k].stride for k in layers] if named else []
+    if not strides or strides != sorted({*strides}, reverse=True):
         raise InputError(f'layers={layers!r}: wants some of {", ".join(f)}, deep to fine, one a stride')
     self.layers, self.fusions, here = tuple(layers), [], f[layers[0]]
     scores = {k: self.score[k] if k in self.score else _zero_score(widths[k], n) for k in layers}
@@ -261,7 +267,7 @@ def set_stride(self:FCN,
     stride:int=None,  # of the finest score: 32, 16, 8 or 4, as far as the net has a map of it; None: of the deepest
 ):
     "Add the skips down to `stride`, their scores at zero; what is there already stays as it is."
-    f = self.filters(); deep = f['fr'].stride; stride = stride or deep
+    f = self.filters(); deep = f['fr'].stride; stride = deep if stride is None else stride
     skips = {f[name].stride: name for name in reversed(list(self.trunk)) if 2 < f[name].stride < deep}
     if stride not in (deep, *skips):
         raise InputError(f"stride={stride}: {self.config['arch']} has {', '.join(map(str, (deep, *skips)))}")
@@ -315,7 +321,7 @@ def late_fusion(
     how:str='sum',   # 'sum' (the paper) or 'mean' (the release) of their scores
 )->FCN:              # takes the channels of `a`, then those of `b`
     "Two nets as one, their scores fused (section 5, NYUDv2)."
-    if how not in LATE: raise InputError(f"late={how!r}: wants 'sum' or 'mean'")
+    if how not in [*LATE]: raise InputError(f"late={how!r}: wants 'sum' or 'mean'")
     if a.config['classes'] != b.config['classes']: raise InputError('late fusion: the two nets have other heads')
     if a.other is not None or b.other is not None: raise InputError('late fusion: of two streams, not of more')
     net, n = copy.deepcopy(a), a.config['channels']
@@ -342,6 +348,9 @@ def fcn(
     **kwargs,              # `layers`, `fuse`, `channels`, `pool5_stride`: see `FCN`
 )->FCN:
     "A fully convolutional net from a classifier (sections 4.1 and 4.2)."
+    if other is not None and late is None: raise InputError("other: wants late='sum' or late='mean' beside it")
+    if other is not None and other.get('late') is not None:      # before anything is built
+        raise InputError('late fusion: of two streams, not of more')
     if isinstance(arch, str): arch = backbone(arch, weights, 1, head)
     elif (weights, head) != (None, None): raise InputError('weights, head: a ready classifier has its own')
     if not isinstance(arch, Classifier): arch = Classifier(arch)
