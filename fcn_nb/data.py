@@ -39,7 +39,8 @@ def _stored_ids(path):
         raise InputError(f'{path}: a mask holds one class id a pixel, this is {im.mode}; '
                          'save it as grey or palette PNG')
     if im.format not in ('PNG', 'TIFF', 'BMP', 'GIF') or _stretched(path, im):
-        raise InputError(f'{path}: {im.format} does not keep class ids in this form; save it as 8-bit grey or palette PNG')
+        raise InputError(f'{path}: {im.format} does not keep class ids in this form; '
+                         'save it as 8-bit grey or palette PNG')
     ids = np.asarray(im)
     signed = im.format == 'TIFF' and im.tag_v2.get(339, (1,))[0] == 2
     return ids.view(np.int8) if signed and ids.dtype == np.uint8 else ids
@@ -72,7 +73,8 @@ def check_pair(
     if mask.dtype.kind not in 'iub': raise InputError(f'{name}: mask ids are whole numbers, these are {mask.dtype}')
     wrong = mask[((mask < 0) | (mask >= classes)) & (mask != VOID)]
     if wrong.size:
-        raise InputError(f'{name}: mask id {wrong.min()} is outside the {classes} classes 0..{classes-1} (void is {VOID})')
+        raise InputError(f'{name}: mask id {wrong.min()} is outside the {classes} classes 0..{classes-1} '
+                         f'(void is {VOID})')
 
 # %% ../nbs/09_data.ipynb #8af2b2f7
 def resize(
@@ -270,12 +272,13 @@ def read_lines(path):
 
 # %% ../nbs/09_data.ipynb #a92c46e8
 def read_classes(path):
-    "The class names of a list, in the order of their ids; an `InputError` if there are more than ids, or one is no name."
+    "The class names of a list, in the order of their ids; an `InputError` if they are too many, or one is no name."
     names = read_lines(path)
     if len(names) > MAX_CLASSES:
         raise InputError(f'{path}: {len(names):,} classes; ids fit into 8 bits beside void, so {MAX_CLASSES} at most')
     odd = next((n for n in names if len(n) > 100 or not n.isprintable()), None)
-    if odd: raise InputError(f'{path}: a class name has 100 letters at most and no control characters, got {odd[:40]!r}')
+    if odd:
+        raise InputError(f'{path}: a class name has 100 letters at most and no control characters, got {odd[:40]!r}')
     return names
 
 def read_names(path):
@@ -307,7 +310,8 @@ def by_stem(
     "Images by the name that their masks have; an `InputError` if two would share a mask."
     named = {}
     for p in images:
-        if p.stem in named: raise InputError(f'{p}: {named[p.stem].name} has its name too, and a mask belongs to one image')
+        if p.stem in named:
+            raise InputError(f'{p}: {named[p.stem].name} has its name too, and a mask belongs to one image')
         named[p.stem] = p
     return named
 

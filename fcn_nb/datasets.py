@@ -94,7 +94,9 @@ def recognise(
     if colon: return str(data)
     path = find_folder(data, 'of data; or KIND:PATH with KIND one of '+', '.join(KINDS))
     for kind, parts in _LAYOUTS.items():
-        if all((path/p).is_dir() for p in parts): print(printable(f'{path}: recognised as {kind}')); return f'{kind}:{path}'
+        if all((path/p).is_dir() for p in parts):
+            print(printable(f'{path}: recognised as {kind}'))
+            return f'{kind}:{path}'
     layouts = '; '.join(f'{kind} ({", ".join(f"{p}/" for p in parts)})' for kind, parts in _LAYOUTS.items())
     raise InputError(f'{path}: holds no data set that is known: {layouts}')
 
