@@ -266,8 +266,8 @@ def _tensors(state, size):
     if isinstance(state, dict): state = next((state[k] for k in ('state_dict', 'model') if k in state), state)
     if not isinstance(state, dict): raise TypeError(f'it holds a {type(state).__name__}, wants tensors by name')
     for k, v in state.items():
-        if not isinstance(k, str) or not isinstance(v, torch.Tensor):
-            raise TypeError(f'{k} is a {type(v).__name__}, wants a tensor with a name')
+        if not isinstance(k, str): raise TypeError(f'one of its names is a {type(k).__name__}')     # may be of any length
+        if not isinstance(v, torch.Tensor): raise TypeError(f'{k} is a {type(v).__name__}, wants a tensor')
     need = sum(v.numel()*v.element_size() for v in state.values())
     if need > size: raise ValueError(f'its tensors are of {need:,} bytes, the file of {size:,}')
     return {k.removeprefix('module.'): _floats(k, v) for k, v in state.items()}
