@@ -116,7 +116,7 @@ def _parsed(path):
     try: return _Net.FromString(content)
     except DecodeError: raise InputError(f'{path}: not a .caffemodel, or not all of one') from None
 
-# %% ../nbs/14_caffe.ipynb #891c095a
+# %% ../nbs/14_caffe.ipynb #f32dab68
 def _name(path, layer):
     "The name of a layer with weights."
     if not layer.name: raise InputError(f'{path}: a layer with weights and without a name')
@@ -124,6 +124,7 @@ def _name(path, layer):
     try: return layer.name.decode()
     except UnicodeDecodeError: raise InputError(f'{path}: the name of layer {layer.name[:40]!r} is not UTF-8') from None
 
+# %% ../nbs/14_caffe.ipynb #891c095a
 def load_caffemodel(
     path,    # a .caffemodel file, of any age
 )->dict:     # {layer name: [float32 arrays]}, in the file's order; layers without weights are left out
@@ -338,12 +339,13 @@ def fcn_from_caffe(
     try: check_file(path)
     except InputError as e: raise InputError(f'{e}; {where(name)}') from None
     layers, streams = load_caffemodel(path), net.streams or {'': net.data}
-    try: models = [_stream(layers, name, stream, reads, arch) for stream, reads in streams.items()]
-    except InputError as e: raise InputError(f'{path}: not the weights of {name}: {e}') from None
+    with memory_errors(path, 'close other programs'):
+        try: models = [_stream(layers, name, stream, reads, arch) for stream, reads in streams.items()]
+        except InputError as e: raise InputError(f'{path}: not the weights of {name}: {e}') from None
+        model = models[0] if len(models) == 1 else late_fusion(*models, 'mean')
     used = {n for stream in streams for theirs in release_layers(name, stream).values() for n in theirs}
     left = [n for n in layers if n not in used]
     if left: raise InputError(f'{path}: not the weights of {name}: it has no layer {left[0][:40]!r}')
-    model = models[0] if len(models) == 1 else late_fusion(*models, 'mean')
     n = max(net.classes) if isinstance(net.classes, tuple) else net.classes
     model.meta.update(names=class_names(name), colors=palette(n).tolist())
     return model.eval()

@@ -63,6 +63,7 @@ def _head(self:PixelLoss, scores, target):
     count = valid.sum() if weight is None else weight[target.masked_fill(~valid, 0)].mul(valid).sum()
     return total/torch.where(count > 0, count, 1)
 
+# %% ../nbs/04_losses.ipynb #7fa0c83a
 @patch
 def _check(self:PixelLoss, scores, target):
     "Refuse what would be another loss, or on a GPU would end the process: there a wrong id cannot be caught."
