@@ -94,7 +94,7 @@ def predict_memory(
         m._forward_pre_hooks.clear()
     with torch.inference_mode(), _PeakMemory() as memory:
         _score(net, torch.empty(1, 3, h, w, dtype=torch.uint8, device='meta'))
-    return int(1.1*memory.peak)+2**26    # what is freed is not given back at once, and there is the program; see below
+    return int(1.1*memory.peak)+2**26    # freed memory is not given back at once, and there is the program
 
 _SMALL = 512   # pixels a side up to which no image needs a gigabyte, and counting is not worth its time
 _REMEDY = 'make the image smaller, or cut it into parts'
@@ -125,7 +125,7 @@ def predict(
     device=None,     # None: where the model is
     scores=False,    # return the scores too
 ):                   # H x W integer array of ids; with `scores` also classes x H x W floats
-    "The class of every pixel of an image, at its own size; an `InputError` before it asks for more memory than is free."
+    "The class of every pixel of an image, at its own size; an `InputError` where memory would not do."
     name = image if isinstance(image, (str, os.PathLike)) else 'image'
     return _predict(model, read_image(image), name, dtype, device, scores)
 
@@ -147,7 +147,7 @@ def save_model(
     told, state = _settings(model), {k: v.detach().cpu().contiguous() for k, v in model.state_dict().items()}
     _check_settings(told, max(v.numel() for v in state.values()))
     _check_finite(state)
-    # `save_file` reports a full disk too, but it puts a file of its own in the place of ours, which others cannot read
+    # `save_file` reports a full disk too, but puts a file of its own in place of ours, one that others cannot read
     with memory_errors(path, 'close other programs'): write_file(path, save(state, dict(fcn_nb=json.dumps(told))))
 
 # %% ../nbs/13_predict.ipynb #3c8f5ae1
@@ -181,6 +181,7 @@ _NET = {    # what a file may say of a net: what is allowed, and in words; `most
     'layers':       (lambda v, most: _is_list(v, lambda k: isinstance(k, str)), 'names of maps'),
     'stride':       (lambda v, most: _is_whole(v, 1, 32), '32 or less')}
 
+# %% ../nbs/13_predict.ipynb #1fe6a2c8
 def _check_net(part, config, most, may=()):
     _check_names(part, config, _NET, may)
     for k, (allowed, wants) in _NET.items():
@@ -217,7 +218,8 @@ def _check_meta(meta, classes):
     def is_color(v): return _is_list(v, lambda c: _is_whole(c, 0, 255), 3)
     if not (colors is None or _is_list(colors, is_color) and len(colors) <= 256):
         _refuse('meta.colors', colors, 'up to 256 colours, each three numbers from 0 to 255')
-    if not (size is None or _is_list(size, lambda n: _is_whole(n, 1, MAX_PIXELS), 2) and math.prod(size) <= MAX_PIXELS):
+    def is_side(n): return _is_whole(n, 1, MAX_PIXELS)
+    if not (size is None or _is_list(size, is_side, 2) and math.prod(size) <= MAX_PIXELS):
         _refuse('meta.size', size, f'height and width, up to {MAX_PIXELS:,} pixels')
 
 # %% ../nbs/13_predict.ipynb #f5a80b36
@@ -252,6 +254,7 @@ def _unique(pairs):
 def _constant(text): raise ValueError(f'{text} is no number')
 def _json(text): return json.loads(text, object_pairs_hook=_unique, parse_constant=_constant)
 
+# %% ../nbs/13_predict.ipynb #d07b4e93
 def _read_header(path):
     "(settings, {tensor: its dtype and shape}) of a model file; no weight is read."
     with open(path, 'rb') as f:
@@ -313,6 +316,7 @@ def _loaded(path, net):
         model.load_state_dict(state, assign=True)
     return model
 
+# %% ../nbs/13_predict.ipynb #6ab9d1f4
 def load_model(
     path,         # a file of `save_model`
     device='cpu',
@@ -354,6 +358,7 @@ def _mask_png(ids, colors):
     im.save(file, 'PNG', pnginfo=note)
     return file.getvalue()
 
+# %% ../nbs/13_predict.ipynb #92e5c0b7
 def save_mask(
     ids,                   # H x W ids, 0 to 255
     path,                  # .png
@@ -395,7 +400,8 @@ def save_prediction(
     for p in paths: check_overwrite(p, overwrite)
     pixels = read_image(image)
     (h, w), colors = pixels.shape[:2], model.meta.get('colors')
-    if max(h, w) > 65500: raise InputError(f'{image}: {w} x {h} pixels: a JPEG has up to 65500 a side; cut it into parts')
+    if max(h, w) > 65500:
+        raise InputError(f'{image}: {w} x {h} pixels: a JPEG has up to 65500 a side; cut it into parts')
     ids = _predict(model, pixels, image, dtype)
     with memory_errors(image, _REMEDY): made = _mask_png(ids, colors), _overlay_jpeg(pixels, ids, colors)
     for p, data in zip(paths, made): write_file(p, data)
