@@ -233,7 +233,7 @@ def reproduce(
     rows, done, right = table2(size, seed, say)
     results = dict(generator='fcn_nb', **_results(rows, done, right, seed, size), **here, seconds=time.time()-start)
     lost = _unwritten(out/'results.json', write_file, json.dumps(results, indent=1).encode())
-    lost += _unwritten(out/'fcn8s.safetensors', lambda path: save_model(done['8s'].model, path))
+    lost += _unwritten(out/'fcn8s.safetensors', lambda path: save_model(done['8s'].model, path, overwrite=True))
     page = _report(results, _png(fig4(done)), _png(loss_curves(done)))
     lost += _unwritten(out/'report.html', write_file, page.encode())
     for line in lost: say(line)
