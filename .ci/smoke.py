@@ -112,13 +112,13 @@ def predict():
 
 def caffe():
     import tempfile
-    from fcn_nb.caffe import RELEASE, _Net, fcn_from_caffe, load_caffemodel, where
+    from fcn_nb.caffe import RELEASE, _Net, fcn_from_caffe, load_caffemodel, weights_url
     net = _Net(); net.layer.add(name=b'ip').blobs.add(shape=dict(dim=[2, 1]), data=[1., 2.])
     with tempfile.TemporaryDirectory() as d:
         with open(f'{d}/n.caffemodel', 'wb') as f: f.write(net.SerializeToString())
         assert load_caffemodel(f'{d}/n.caffemodel')['ip'][0].tolist() == [[1.], [2.]]
         assert 'not the weights of fcn8s' in refusal(fcn_from_caffe, f'{d}/n.caffemodel', 'fcn8s')
-    assert len(RELEASE) == 15 and 'fcn8s-heavy-pascal' in where('fcn8s')
+    assert len(RELEASE) == 15 and 'fcn8s-heavy-pascal' in weights_url('fcn8s')
 
 def experiments():
     import tempfile
