@@ -4,7 +4,8 @@
     python .ci/faults.py [NOTEBOOK ...] [--jobs 2] [--limit 400]     # such as 07_metrics; all that have a list: slow
 
 A line of .ci/faults/NOTEBOOK.jsonl: {"id": "07a", "what": "counts of the last update alone", "old": "self.n += x",
-"new": "self.n = x"}; `old` stands once in the exported code. Prints a line a fault and exits with 1 where one survives.
+"new": "self.n = x"}; `old` stands once in the exported cells, and
+once in the module (a line break at the end of a cell is not in the cell). Prints a line a fault and exits with 1 where one survives.
 Works on a copy of the tree. The cells that nbdev_test skips are not run here either. Each fault is tried in a process
 of its own, forked from one that has torch and fastai loaded already, so most take seconds.
 """
@@ -32,29 +33,33 @@ def attempt(root, nb, fault, limit):
     signal.alarm(limit)
     main = sys.modules['__main__'] = types.ModuleType('__main__')
     for i, source, exported in cells(nb):
-        if exported: source = source.replace(fault['old'], fault['new'])
+        if exported and fault: source = source.replace(fault['old'], fault['new'])
         try: exec(compile(source, f'<{nb.name}[{i}]>', 'exec'), vars(main))
         except BaseException as e:      # SystemExit too: a command that ends the notebook is noticed
             return f'killed by cell {i}: ' + f'{type(e).__name__}: {e}'.splitlines()[0][:100]
     return 'SURVIVED'
 
+def forked(root, nb, fault, limit):
+    "`attempt` in a process of its own, which has all that this one has loaded."
+    read, write = os.pipe()
+    pid = os.fork()
+    if not pid:
+        os.close(read)
+        os.write(write, attempt(root, nb, fault, limit).encode())
+        os._exit(0)
+    os.close(write)
+    with os.fdopen(read, 'rb') as f: answer = f.read().decode()
+    os.waitpid(pid, 0)
+    return answer or 'killed: it crashed, or took too long'
+
 def verdict(root, nb, module, fault, limit):
     "What becomes of one fault: killed, SURVIVED, or BAD where the list does not fit the code."
     text = module.read_text(encoding='utf-8')
-    places = text.count(fault['old'])
-    if places != 1: return f'BAD: `old` stands at {places} places of {module.name}'
+    in_cells = sum(source.count(fault['old']) for _, source, exported in cells(nb) if exported)
+    for where, places in (module.name, text.count(fault['old'])), (nb.name, in_cells):
+        if places != 1: return f'BAD: `old` stands at {places} places of {where}'
     module.write_text(text.replace(fault['old'], fault['new']), encoding='utf-8')
-    try:
-        read, write = os.pipe()
-        pid = os.fork()
-        if not pid:
-            os.close(read)
-            os.write(write, attempt(root, nb, fault, limit).encode())
-            os._exit(0)
-        os.close(write)
-        with os.fdopen(read, 'rb') as f: answer = f.read().decode()
-        os.waitpid(pid, 0)
-        return answer or 'killed: it crashed, or took too long'
+    try: return forked(root, nb, fault, limit)
     finally: module.write_text(text, encoding='utf-8')
 
 def run_list(name, limit):
@@ -73,6 +78,8 @@ def run_list(name, limit):
         import torch, torchvision, fastai.learner, fastai.callback.schedule, fastcore.test, hypothesis, matplotlib.pyplot  # noqa
         torch.set_num_threads(1)
         left = 0
+        whole = forked(root, nb, None, limit)
+        if whole != 'SURVIVED': return print(f'{name}: without any fault it is {whole}', flush=True) or 1
         for fault in faults:
             start = time.time()
             said = verdict(root, nb, root/'fcn_nb'/f'{module}.py', fault, limit)

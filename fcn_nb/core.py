@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['VOID', 'MAX_CLASSES', 'IMAGE_FORMATS', 'MAX_PIXELS', 'VOC_CLASSES', 'printable', 'reason', 'InputError', 'test_same',
-           'rng', 'torch_rng', 'check_file', 'open_image', 'read_image', 'write_aside', 'write_file', 'check_overwrite',
-           'free_memory', 'check_memory', 'out_of_memory', 'memory_errors', 'palette', 'colorize', 'overlay',
+           'rng', 'torch_rng', 'free_memory', 'check_memory', 'out_of_memory', 'memory_errors', 'check_file',
+           'open_image', 'read_image', 'write_aside', 'write_file', 'check_overwrite', 'palette', 'colorize', 'overlay',
            'show_images', 'legend', 'show_scores', 'progress', 'shared']
 
 # %% ../nbs/00_core.ipynb #7b547788
@@ -38,7 +38,9 @@ def reason(
 
 class InputError(ValueError):
     "What the user gave cannot be used; the message is one line that names it and says what to do."
-    def __init__(self, message): super().__init__(printable(message))
+    def __init__(self, message):
+        said = str(message)
+        super().__init__(printable(said if len(said) <= 1000 else said[:1000]+' ...'))   # a stranger's name has any length
 
 # %% ../nbs/00_core.ipynb #9e7774fd
 def test_same(
@@ -68,130 +70,6 @@ def torch_rng(
 )->torch.Generator:
     "A fresh torch generator on the CPU, seeded from the same address."
     return torch.Generator().manual_seed(int(rng(*address).integers(2**63)))
-
-# %% ../nbs/00_core.ipynb #a3b23d01
-def _rgb(im):
-    "A PIL image of any mode in RGB: turned by its EXIF tag, 16-bit and float greys scaled to 0..255, alpha dropped."
-    im = ImageOps.exif_transpose(im)
-    if im.mode.startswith(('I', 'F')):
-        a = np.asarray(im).astype(np.float32)
-        wide = im.mode.startswith('I;16') or a.max() > 255     # an 'I' or 'F' within 0..255 is bytes already
-        im = Image.fromarray(np.clip(a/(257 if wide else 1)+.5, 0, 255).astype(np.uint8))
-    if im.mode in ('LA', 'PA', 'P', 'RGBa', 'La'): im = im.convert('RGBA')
-    return im.convert('RGB')
-
-# %% ../nbs/00_core.ipynb #003bf520
-IMAGE_FORMATS = 'PNG', 'JPEG', 'BMP', 'TIFF', 'WEBP', 'PPM', 'GIF'    # and MPO, which Pillow opens as JPEG
-MAX_PIXELS = 100_000_000  # of one image: 10,000 x 10,000
-
-def check_file(
-    path,  # of a file that is to be read
-)->Path:
-    "The path, if a regular file stands there: a pipe would wait for ever, a device has no end."
-    path = Path(path)
-    try: mode = os.stat(path).st_mode
-    except FileNotFoundError: raise InputError(f'{path}: no such file') from None
-    except (OSError, ValueError) as e: raise InputError(f'{path}: cannot be opened ({reason(e)})') from None
-    if stat.S_ISDIR(mode): raise InputError(f'{path}: is a folder, wants a file')
-    if not stat.S_ISREG(mode): raise InputError(f'{path}: is a pipe or a device, wants a file')
-    return path
-
-# %% ../nbs/00_core.ipynb #90a19fa8
-def _check_pixels(path, size):
-    "Refuse an image by the size in its header, before it is decoded."
-    w, h = size
-    if w*h > MAX_PIXELS:
-        raise InputError(f'{path}: {w} x {h} pixels are more than {MAX_PIXELS:,}; make it smaller or cut it up')
-
-def open_image(
-    path,  # an image file
-)->Image.Image:
-    "The decoded image at `path` in its own mode; an `InputError` naming the file if it is none, damaged, or too large."
-    path = check_file(path)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter('ignore')   # Pillow warns of odd metadata; what matters is whether it decodes
-            im = Image.open(path, formats=IMAGE_FORMATS)
-            _check_pixels(path, im.size)
-            im.load()
-    except InputError: raise
-    except MemoryError: raise InputError(f'{path}: not enough memory for this image; make it smaller') from None
-    except Image.DecompressionBombError:
-        raise InputError(f'{path}: more than {MAX_PIXELS:,} pixels; make it smaller or cut it up') from None
-    except Exception as e:   # whatever a foreign file makes its decoder raise, the file is at fault
-        raise InputError(f'{path}: not a readable image ({_decoder_says(e)}); replace or remove it') from None
-    return im
-
-def _decoder_says(e):
-    "Pillow names the file in some messages: once is enough."
-    return f'none of {", ".join(IMAGE_FORMATS)}' if isinstance(e, UnidentifiedImageError) else reason(e)
-
-# %% ../nbs/00_core.ipynb #45eafd5a
-def read_image(
-    image,  # path, PIL image, H x W or H x W x 3 uint8 array, or a tensor 3 x H x W of bytes
-)->np.ndarray:  # H x W x 3 uint8, RGB
-    "Any readable image as an RGB array of bytes."
-    if isinstance(image, (str, os.PathLike)): return _pixels(open_image(image), image)
-    if isinstance(image, Image.Image): return _pixels(image, 'image')
-    a = image.detach().cpu().numpy() if isinstance(image, torch.Tensor) else np.asarray(image)
-    if isinstance(image, torch.Tensor) and a.ndim == 3 and a.shape[0] in (1, 3): a = a.transpose(1, 2, 0)
-    if a.dtype == bool: a = a.astype(np.uint8)*255
-    if a.dtype != np.uint8 or a.ndim not in (2, 3) or a.size == 0 or (a.ndim == 3 and a.shape[2] not in (1, 3, 4)):
-        raise InputError(f'image: wants H x W x 3 uint8 (RGB, 0..255), got {a.dtype} of shape {a.shape}')
-    if a.ndim == 2: a = a[..., None]
-    return np.array(np.broadcast_to(a[..., :3], (*a.shape[:2], 3)))
-
-def _pixels(im, name):
-    "The array of a PIL image; `name` is what an error calls it."
-    _check_pixels(name, im.size)
-    try: return np.array(_rgb(im))
-    except MemoryError: raise InputError(f'{name}: not enough memory for this image; make it smaller') from None
-    except Exception as e:   # a damaged EXIF block shows only when its tag is asked for
-        raise InputError(f'{name}: cannot be read as RGB ({reason(e)}); save it anew, without EXIF data') from None
-
-# %% ../nbs/00_core.ipynb #35a41d67
-def _unwritable(path, e):
-    return InputError(f'{path}: cannot be written ({reason(e)}); free the disk or choose another place')
-
-@contextmanager
-def write_aside(
-    path,  # where the finished file belongs; its folder is made if it is missing
-):
-    "Give a path to write to; it takes the place of `path` when the block ends well, and vanishes when it does not."
-    path = Path(path)
-    aside = path.with_name(f'.{secrets.token_hex(8)}{path.suffix[-20:]}')   # writers choose the format by the suffix
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        open(aside, 'xb').close()                              # 'x': never through a link; the mode is the umask's
-    except OSError as e: raise _unwritable(path, e) from None
-    try:
-        yield aside
-        with open(aside, 'rb+') as f: os.fsync(f.fileno())     # some disks tell only now that they are full
-        os.replace(aside, path)
-    except OSError as e: raise _unwritable(path, e) from None
-    finally: aside.unlink(missing_ok=True)
-
-def write_file(
-    path,        # where the file belongs
-    data:bytes,  # all that it is to hold
-):
-    "Write a whole file or none: an `InputError` names `path`, and what stood there before stays."
-    with write_aside(path) as aside:
-        aside.write_bytes(data)
-        if aside.read_bytes() != data: raise OSError('the disk did not keep all of it')
-
-# %% ../nbs/00_core.ipynb #6959834a
-def check_overwrite(
-    path,                  # a file that is to be written
-    overwrite:bool=False,  # the user said that it may be replaced, whatever it is
-):
-    "An `InputError` where something stands at `path` that this library did not write."
-    path = Path(path)
-    if overwrite or not os.path.lexists(path): return
-    if path.is_file():
-        with open(path, 'rb') as f: head = f.read(2**16)
-        if b'fcn_nb' in head: return
-    raise InputError(f'{path}: stands there already and is not ours; choose another place, or say --overwrite')
 
 # %% ../nbs/00_core.ipynb #057ba93e
 _CGROUP = Path('/sys/fs/cgroup')    # where Linux tells what a container may use
@@ -233,6 +111,149 @@ def memory_errors(
     except (MemoryError, RuntimeError) as e:
         if not out_of_memory(e): raise
         raise InputError(f'{what}: not enough memory; {remedy}') from None
+
+# %% ../nbs/00_core.ipynb #a3b23d01
+def _rgb(im):
+    "A PIL image of any mode in RGB: turned by its EXIF tag, 16-bit and float greys scaled to 0..255, alpha dropped."
+    im = ImageOps.exif_transpose(im)
+    if im.mode.startswith(('I', 'F')):
+        a = np.asarray(im).astype(np.float32)
+        wide = im.mode.startswith('I;16') or a.max() > 255     # an 'I' or 'F' within 0..255 is bytes already
+        im = Image.fromarray(np.clip(a/(257 if wide else 1)+.5, 0, 255).astype(np.uint8))
+    if im.mode in ('LA', 'PA', 'P', 'RGBa', 'La'): im = im.convert('RGBA')
+    return im.convert('RGB')
+
+# %% ../nbs/00_core.ipynb #003bf520
+IMAGE_FORMATS = 'PNG', 'JPEG', 'BMP', 'TIFF', 'WEBP', 'PPM', 'GIF'    # and MPO, which Pillow opens as JPEG
+MAX_PIXELS = 100_000_000  # of one image: 10,000 x 10,000
+
+def check_file(
+    path,  # of a file that is to be read
+)->Path:
+    "The path, if a regular file stands there: a pipe would wait for ever, a device has no end."
+    path = Path(path)
+    try: mode = os.stat(path).st_mode
+    except FileNotFoundError: raise InputError(f'{path}: no such file') from None
+    except (OSError, ValueError) as e: raise InputError(f'{path}: cannot be opened ({reason(e)})') from None
+    if stat.S_ISDIR(mode): raise InputError(f'{path}: is a folder, wants a file')
+    if not stat.S_ISREG(mode): raise InputError(f'{path}: is a pipe or a device, wants a file')
+    return path
+
+# %% ../nbs/00_core.ipynb #90a19fa8
+_PIXEL_BYTES = 25   # what a pixel takes at most while it is decoded and made RGB, measured on all formats
+
+def _check_pixels(path, size):
+    "Refuse an image by the size in its header, before it is decoded."
+    w, h = size
+    if w*h > MAX_PIXELS:
+        raise InputError(f'{path}: {w} x {h} pixels are more than {MAX_PIXELS:,}; make it smaller or cut it up')
+    check_memory(w*h*_PIXEL_BYTES, path, 'make it smaller or cut it up')
+
+def _tile(im):
+    "Width and height of a TIFF's tiles: a whole one is decoded, however small the image is."
+    tags = getattr(im, 'tag_v2', {})
+    return tags.get(322, 0), tags.get(323, 0)
+
+def open_image(
+    path,  # an image file
+)->Image.Image:
+    "The decoded image at `path` in its own mode; an `InputError` naming the file if it is none, damaged, or too large."
+    path = check_file(path)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter('ignore')   # Pillow warns of odd metadata; what matters is whether it decodes
+            im = Image.open(path, formats=IMAGE_FORMATS)
+            _check_pixels(path, im.size)
+            _check_pixels(path, _tile(im))
+            im.load()
+    except InputError: raise
+    except MemoryError: raise InputError(f'{path}: not enough memory for this image; make it smaller') from None
+    except Image.DecompressionBombError:
+        raise InputError(f'{path}: more than {MAX_PIXELS:,} pixels; make it smaller or cut it up') from None
+    except Exception as e:   # whatever a foreign file makes its decoder raise, the file is at fault
+        raise InputError(f'{path}: not a readable image ({_decoder_says(e)}); replace or remove it') from None
+    return im
+
+def _decoder_says(e):
+    "Pillow names the file in some messages: once is enough."
+    return f'none of {", ".join(IMAGE_FORMATS)}' if isinstance(e, UnidentifiedImageError) else reason(e)
+
+# %% ../nbs/00_core.ipynb #45eafd5a
+def read_image(
+    image,  # path, PIL image, H x W or H x W x 3 uint8 array, or a tensor 3 x H x W of bytes
+)->np.ndarray:  # H x W x 3 uint8, RGB
+    "Any readable image as an RGB array of bytes."
+    if isinstance(image, (str, os.PathLike)): return _pixels(open_image(image), image)
+    if isinstance(image, Image.Image): return _pixels(image, 'image')
+    a = image.detach().cpu().numpy() if isinstance(image, torch.Tensor) else np.asarray(image)
+    if isinstance(image, torch.Tensor) and a.ndim == 3 and a.shape[0] in (1, 3): a = a.transpose(1, 2, 0)
+    if a.dtype == bool: a = a.astype(np.uint8)*255
+    if a.dtype != np.uint8 or a.ndim not in (2, 3) or a.size == 0 or (a.ndim == 3 and a.shape[2] not in (1, 3, 4)):
+        raise InputError(f'image: wants H x W x 3 uint8 (RGB, 0..255), got {a.dtype} of shape {a.shape}')
+    if a.ndim == 2: a = a[..., None]
+    return np.array(np.broadcast_to(a[..., :3], (*a.shape[:2], 3)))
+
+def _pixels(im, name):
+    "The array of a PIL image; `name` is what an error calls it."
+    _check_pixels(name, im.size)
+    try:
+        with warnings.catch_warnings(action='ignore'): return np.array(_rgb(im))    # Pillow warns of odd EXIF data
+    except MemoryError: raise InputError(f'{name}: not enough memory for this image; make it smaller') from None
+    except Exception as e:   # a damaged EXIF block shows only when its tag is asked for
+        raise InputError(f'{name}: cannot be read as RGB ({reason(e)}); save it anew, without EXIF data') from None
+
+# %% ../nbs/00_core.ipynb #35a41d67
+def _unwritable(path, e):
+    return InputError(f'{path}: cannot be written ({reason(e)}); free the disk or choose another place')
+
+@contextmanager
+def write_aside(
+    path,  # where the finished file belongs; its folder is made if it is missing
+):
+    "Give a path to write to; it takes the place of `path` when the block ends well, and vanishes when it does not."
+    path = Path(path)
+    aside = path.with_name(f'.{secrets.token_hex(8)}{path.suffix[-20:]}')   # writers choose the format by the suffix
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        open(aside, 'xb').close()                              # 'x': never through a link; the mode is the umask's
+    except OSError as e: raise _unwritable(path, e) from None
+    try:
+        yield aside
+        with open(aside, 'rb+') as f: os.fsync(f.fileno())     # some disks tell only now that they are full
+        os.replace(aside, path)
+    except OSError as e: raise _unwritable(path, e) from None
+    finally: aside.unlink(missing_ok=True)
+
+def write_file(
+    path,        # where the file belongs
+    data:bytes,  # all that it is to hold
+):
+    "Write a whole file or none: an `InputError` names `path`, and what stood there before stays."
+    with write_aside(path) as aside:
+        aside.write_bytes(data)
+        if aside.read_bytes() != data: raise OSError('the disk did not keep all of it')
+
+# %% ../nbs/00_core.ipynb #6959834a
+_MARKS = {    # how our files begin, and what stands in their first bytes
+    b'\x89PNG': b'Software\0fcn_nb', b'\xff\xd8\xff': b'\xff\xfe\0\x08fcn_nb', b'{': b'"generator": "fcn_nb"',
+    b'<': b'<meta name="generator" content="fcn_nb">'}
+
+def _is_ours(head):
+    "Whether the first bytes of a file are those of an image, a page, results or a model of this library."
+    if head[8:].startswith(b'{"__metadata__":{"fcn_nb":'): return True     # safetensors: behind a length
+    return any(head.startswith(start) and mark in head for start, mark in _MARKS.items())
+
+def check_overwrite(
+    path,                  # a file that is to be written
+    overwrite:bool=False,  # the user said that it may be replaced, whatever it is
+):
+    "An `InputError` where something stands at `path` that this library did not write."
+    path = Path(path)
+    if overwrite or not os.path.lexists(path): return
+    if path.is_file():
+        with open(path, 'rb') as f: head = f.read(2**16)
+        if _is_ours(head): return
+    raise InputError(f'{path}: stands there already and is not ours; choose another place, or say --overwrite')
 
 # %% ../nbs/00_core.ipynb #80d05866
 def palette(
