@@ -23,15 +23,15 @@ from .core import *
 
 # %% ../nbs/05_backbones.ipynb #594ab90b
 _ORDERS = dict(RGB=[0, 1, 2], BGR=[2, 1, 0])
-_SINGLE = torch.finfo(torch.float32)
+_LARGEST = 1e9    # no factor, mean or deviation of a real net comes near; nor is one smaller than its inverse
 
 def _check_numbers(scale, mean, std):
-    "A `ValueError` for what is no number in single precision, or is not above 0 where it must be."
+    "A `ValueError` for what is no number that a net can work with, or is not above 0 where it must be."
     said = f'scale={scale}, mean={mean}, std={std}'
     values = scale, *mean, *std
-    if not all(isinstance(v, Real) and abs(v) <= _SINGLE.max for v in values):
-        raise ValueError(f'{said}: wants finite numbers')
-    if min(scale, *std) < _SINGLE.tiny: raise ValueError(f'{said}: wants scale and std above 0')
+    if not all(isinstance(v, Real) and abs(v) <= _LARGEST for v in values):
+        raise ValueError(f'{said}: wants finite numbers, up to {_LARGEST:.0e}')
+    if min(scale, *std) < 1/_LARGEST: raise ValueError(f'{said}: wants scale and std above 0')
 
 class Preprocess(nn.Module):
     "From RGB pictures, 0..255, to the input that a set of weights was trained on."
@@ -221,10 +221,22 @@ _NAMES = re.compile(r'collections (OrderedDict|Counter)|(builtins|__builtin__) s
                     r'torch\._utils _rebuild_(parameter|tensor(_v[23])?)|'
                     r'torch(\.storage)? (\w*Storage|Size|device|[a-z]+\d\w*)')     # the last: a dtype
 
+class _Nesting:
+    "How deep the tuples of a pickle stand in one another: what is short in the file can have 2**60 parts in memory."
+    def __init__(self): self.depth, self.kept, self.inside = 0, {}, 0
+
+    def see(self, op, arg):
+        if op.endswith('GET'): self.inside = max(self.inside, self.kept.get(arg, 0))     # an earlier one is used again
+        if op.startswith('TUPLE'): self.depth, self.inside = self.inside+1, 0
+        if op.endswith('PUT'): self.kept[arg] = self.depth
+        elif not op.startswith('TUPLE'): self.depth = 0                                  # what is kept next is no tuple
+        if self.depth > 24: raise ValueError('its tuples stand in one another without end')
+
 def _check_pickle(file):
     "A `ValueError` if a pickle, read but not run, is long or asks for what a list of tensors does without."
-    start = file.tell()
+    start, nesting = file.tell(), _Nesting()
     for op, name, at in pickletools.genops(file):
+        nesting.see(op.name, name)
         if op.name == 'GLOBAL' and not _NAMES.fullmatch(name): raise ValueError(f'it asks for {name}')
         if at-start > _LONGEST: raise ValueError(f'its list of tensors is longer than {_LONGEST:,} bytes')
 
