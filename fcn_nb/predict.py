@@ -52,8 +52,9 @@ def _score(
 ):
     "(ids, scores) of an image at its own size, whatever size the net looks at."
     (h, w), like = x.shape[-2:], next(model.parameters())
-    size, x = input_size(model, h, w), x.float()
-    if size != (h, w): x = F.interpolate(x, size=size, mode='bilinear', antialias=True)
+    size = input_size(model, h, w)
+    if size != (h, w):      # bytes again, as a loader's resized images are: else white is 255.00002
+        x = F.interpolate(x.float(), size=size, mode='bilinear', antialias=True).round().clamp(0, 255).byte()
     with torch.autocast(x.device.type, dtype) if dtype else nullcontext():
         y = model(model.preprocess(x).to(like.dtype)).float()
     if size != (h, w): y = F.interpolate(y, size=(h, w), mode='bilinear')
@@ -113,7 +114,10 @@ def _predict(model, image, name, dtype=None, device=None, scores=False):
         with memory_errors(what, _REMEDY):
             x = torch.from_numpy(image).permute(2, 0, 1)[None].to(device)
             ids, y = _score(model.to(device).eval(), x, dtype)
-            return (ids.cpu().numpy(), y.cpu().numpy()) if scores else ids.cpu().numpy()
+            ids = ids.cpu().numpy()
+            bounds = [v for scores_of_one in y for v in scores_of_one.aminmax()]    # of all at once it copies them
+            if not all(map(math.isfinite, bounds)): raise InputError(f'{what}: its scores are not finite; the model is at fault')
+            return (ids, y.cpu().numpy()) if scores else ids
     finally:
         for m, mode in modes.items(): m.training = mode
 
@@ -196,7 +200,7 @@ def _check_preprocess(found, channels):
     listed = _is_list(order, lambda v: _is_whole(v, 0, channels-1)) and sorted(order) == [*range(channels)]
     if not (listed or channels == 3 and order in ('RGB', 'BGR')):
         _refuse('preprocess.order', order, f'RGB, BGR, or each number of its {channels} channels once')
-    if not _is_number(found['scale'], -_BIG, _BIG): _refuse('preprocess.scale', found['scale'], 'a finite number')
+    if not _is_number(found['scale'], 1/_BIG, _BIG): _refuse('preprocess.scale', found['scale'], 'a number above 0')
     for k, low in dict(mean=-_BIG, std=1/_BIG).items():
         if not _is_list(found[k], numbers(low), channels):
             _refuse(f'preprocess.{k}', found[k], f'{channels} finite numbers, one a channel; no std of 0')
@@ -216,8 +220,8 @@ def _check_meta(meta, classes):
     else: fits = names is None or _is_list(names, lambda v: True, len(classes)) and all(map(named, names, classes))
     if not fits: _refuse('meta.names', names, f'a name for each class of {json.dumps(classes)}')
     def is_color(v): return _is_list(v, lambda c: _is_whole(c, 0, 255), 3)
-    if not (colors is None or _is_list(colors, is_color) and len(colors) <= 256):
-        _refuse('meta.colors', colors, 'up to 256 colours, each three numbers from 0 to 255')
+    if not (colors is None or _is_list(colors, is_color) and 0 < len(colors) <= 256):
+        _refuse('meta.colors', colors, '1 to 256 colours, each three numbers from 0 to 255')
     def is_side(n): return _is_whole(n, 1, MAX_PIXELS)
     if not (size is None or _is_list(size, is_side, 2) and math.prod(size) <= MAX_PIXELS):
         _refuse('meta.size', size, f'height and width, up to {MAX_PIXELS:,} pixels')
@@ -292,6 +296,8 @@ def _built(told, net=None):
     if net is not None: config.update(arch=net, head=None)
     if config['arch'] == 'own': raise InputError("from a classifier of one's own: load_model(path, net=CLASSIFIER)")
     with torch.device('meta' if net is None else 'cpu'): model = fcn(**config)
+    if model.config['stride'] != told['config']['stride']:
+        _refuse('config.stride', told['config']['stride'], f"{model.config['stride']}, that of its finest layer")
     if other:
         with torch.device('meta'): second = fcn(**other)
         model = late_fusion(model, second, late)
