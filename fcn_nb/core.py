@@ -40,7 +40,8 @@ class InputError(ValueError):
     "What the user gave cannot be used; the message is one line that names it and says what to do."
     def __init__(self, message):
         said = str(message)
-        super().__init__(printable(said if len(said) <= 1000 else said[:1000]+' ...'))   # a stranger's name has any length
+        if len(said) > 1000: said = f'{said[:500]} ... {said[-500:]}'    # a stranger's name has any length; advice ends it
+        super().__init__(printable(said))
 
 # %% ../nbs/00_core.ipynb #9e7774fd
 def test_same(
