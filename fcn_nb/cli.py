@@ -6,7 +6,7 @@
 __all__ = ['command', 'fcn_reproduce', 'fcn_train', 'fcn_eval', 'fcn_predict']
 
 # %% ../nbs/16_cli.ipynb #33eb757b
-import argparse, inspect, os, re, shutil, sys, tempfile, warnings
+import argparse, inspect, logging, os, re, shutil, sys, tempfile, warnings
 from functools import wraps
 from pathlib import Path
 from typing import Annotated, get_args
@@ -54,14 +54,21 @@ def _line(e, name=''):
     name = printable(name or getattr(e, 'filename', None) or '')
     return said if name in said else f'{name}: {said}'
 
+def _flush():
+    from fcn_nb.core import InputError, reason
+    try:
+        if sys.stdout: sys.stdout.flush()              # None: closed by the user, `>&-`
+    except BrokenPipeError: raise
+    except OSError as e: raise InputError(f'its output cannot be written ({reason(e)})') from None
+
 def _outcome(f, args, kwargs):
     "Run a command: (the line that it ends with, its exit code). What is our own fault raises."
     from fcn_nb.core import InputError, memory_errors
     warnings.simplefilter('ignore', FutureWarning)     # of fastai's use of torch.jit: not the user's business
-    warnings.filterwarnings('ignore', module='PIL')    # of odd metadata: what matters is whether an image opens
+    logging.getLogger('PIL').setLevel(logging.CRITICAL)    # it tells of odd metadata; what matters is whether an image opens
     try:
         with memory_errors('this command', 'take smaller images, or a machine with more'): f(*args, **kwargs)
-        if sys.stdout: sys.stdout.flush()              # a full disk shows here, not when Python ends
+        _flush()                                       # a full disk shows here, not when Python ends
     except BrokenPipeError: raise
     except _Partly as e: return str(e), 1
     except (InputError, OSError) as e: return _line(e), 2
@@ -153,21 +160,6 @@ def _check_room(out, model):
         raise InputError(f'--out {out}: the model takes {need/1e6:.0f} MB, {free/1e6:.0f} MB are free there')
 
 # %% ../nbs/16_cli.ipynb #6c1d0004
-def _keep(model, out, overwrite):
-    "Write the model file, in a fresh folder elsewhere if `out` fails: a run's work hangs on it. Its path, or None."
-    from fcn_nb.core import printable
-    from fcn_nb.predict import save_model
-    try: save_model(model, out, overwrite=overwrite); return out
-    except Exception as e: failure = _line(e, out)     # whatever it is
-    for place in tempfile.gettempdir, Path.home:
-        try:
-            kept = Path(tempfile.mkdtemp(prefix='fcn_train_', dir=place()))/'model.safetensors'
-            save_model(model, kept)
-        except Exception: continue                     # told below, if no place takes it
-        _complain('fcn_train', f'{failure}; instead the model was written to {printable(kept)}')
-        return kept
-    _complain('fcn_train', f'{failure}; the temporary and the home folder do not take the model either: it is lost')
-
 def _score(learn, data, kept):
     "The table of a trained model on val, at the masks' own size."
     from fcn_nb.core import InputError, memory_errors, printable
@@ -214,7 +206,8 @@ def fcn_reproduce(
     results = reproduce(out, seed, size, say=say, overwrite=overwrite)
     for a, b, what, gain in claims(results['table2']):
         print(f'{"holds" if gain > 0 else "FAILS"}  {gain:+5.1f}  FCN-{a} < FCN-{b}: {what}')
-    if results['unwritten']: raise _Partly('; '.join(results['unwritten']))
+    lost = len(results['unwritten'])     # their lines stand above
+    if lost: raise _Partly(f'{lost} of the 3 files could not be written to {printable(out)}')
     print(f'{results["seconds"]:.0f} seconds. Open {printable(out)}/report.html')
 
 # %% ../nbs/16_cli.ipynb #9f17eaf7
@@ -243,6 +236,7 @@ def fcn_train(
     from fcn_nb.data import Augment, make_dls
     from fcn_nb.datasets import open_pairs, recognise
     from fcn_nb.learner import RECIPES, fcn_learner
+    from fcn_nb.predict import keep_model
     if recipe not in RECIPES: raise InputError(f'--recipe {recipe}: there is {", ".join(RECIPES)}')
     data, augment = recognise(data), Augment(scale=(.75, 1.5)) if recipe == 'modern' else Augment(mirror=0.)
     dls = make_dls(open_pairs(data, 'train', size), open_pairs(data, 'val', size), bs, augment=augment, seed=seed)
@@ -255,7 +249,8 @@ def fcn_train(
     print(f'FCN-{stride}s, {sum(p.numel() for p in learn.model.parameters()):,} weights{held}; '
           f'{len(dls.train_ds)} images to learn from, {len(dls.valid_ds)} to check on')
     with memory_errors('training', 'give a smaller --bs or --size'): learn.fit_console(epochs, lines=True)
-    kept = _keep(learn.model, out, overwrite)
+    kept, message = keep_model(learn.model, out, overwrite)
+    if message: _complain('fcn_train', message)
     print(f'val, against full-size masks:\n{_score(learn, data, kept)}')
     if kept != out: raise _Partly
     print(f'written: {printable(out)}')

@@ -320,7 +320,8 @@ def legend(
 ):
     "Name the colours of the classes under the current figure."
     colors = palette(len(names)) if colors is None else np.asarray(colors)
-    patches = [Patch(facecolor=c/255, edgecolor='grey', label=n) for c, n in zip(colors, names)]
+    # a $ would begin a formula
+    patches = [Patch(facecolor=c/255, edgecolor='grey', label=str(n).replace('$', r'\$')) for c, n in zip(colors, names)]
     plt.gcf().legend(handles=patches, ncols=cols, loc='outside lower center', fontsize=8, frameon=False)
 
 # %% ../nbs/00_core.ipynb #fd0cff68
