@@ -12,12 +12,15 @@ def core():
     test_same(palette(2), np.array([[0, 0, 0], [128, 0, 0]], np.uint8))
 
 def filters():
+    from fcn_nb.filters import Filter
+    f = Filter(2, 2) @ Filter(3, padding=1)
+    assert (f.kernel, f.stride, f.offset, f.out_size(8)) == (4, 2, .5, 4)
+
+def tracing():
     from torch import nn
-    from fcn_nb.filters import Filter, receptive_field
+    from fcn_nb.tracing import receptive_field
     f = receptive_field(nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2)))
-    assert (f.kernel, f.stride, f.out_size(8)) == (4, 2, 4)
-    g = Filter(2, 2) @ Filter(3, padding=1)
-    assert (g.kernel, g.stride, g.offset) == (f.kernel, f.stride, f.offset)
+    assert (f.kernel, f.stride, f.offset, f.out_size(8)) == (4, 2, .5, 4)
 
 def convolutionalize():
     import torch
@@ -112,13 +115,13 @@ def predict():
 
 def caffe():
     import tempfile
-    from fcn_nb.caffe import RELEASE, _Net, fcn_from_caffe, load_caffemodel, where
+    from fcn_nb.caffe import RELEASE, _Net, fcn_from_caffe, load_caffemodel, weights_url
     net = _Net(); net.layer.add(name=b'ip').blobs.add(shape=dict(dim=[2, 1]), data=[1., 2.])
     with tempfile.TemporaryDirectory() as d:
         with open(f'{d}/n.caffemodel', 'wb') as f: f.write(net.SerializeToString())
         assert load_caffemodel(f'{d}/n.caffemodel')['ip'][0].tolist() == [[1.], [2.]]
         assert 'not the weights of fcn8s' in refusal(fcn_from_caffe, f'{d}/n.caffemodel', 'fcn8s')
-    assert len(RELEASE) == 15 and 'fcn8s-heavy-pascal' in where('fcn8s')
+    assert len(RELEASE) == 15 and 'fcn8s-heavy-pascal' in weights_url('fcn8s')
 
 def experiments():
     import tempfile

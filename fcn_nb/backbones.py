@@ -34,7 +34,7 @@ def _check_numbers(scale, mean, std):
     if min(scale, *std) < 1/_LARGEST: raise ValueError(f'{said}: wants scale and std above 0')
 
 class Preprocess(nn.Module):
-    "From RGB pictures, 0..255, to the input that a set of weights was trained on."
+    "From RGB images, 0..255, to the input that a set of weights was trained on."
     def __init__(self,
         order='RGB',               # channel order of the weights: 'RGB', 'BGR', or the numbers of the input's channels
         scale:float=1.,            # factor on 0..255 before the mean is taken off; above 0
@@ -63,7 +63,7 @@ class Preprocess(nn.Module):
 def forward(self:Preprocess,
     x,  # N x 3 x H x W RGB (or more channels), bytes or floats, 0..255
 ):      # N x 3 x H x W floats, in this module's own dtype
-    "The pictures as the weights want them."
+    "The images as the weights want them."
     if x.ndim != 4 or x.shape[1] != len(self.order):
         raise InputError(f'x: its shape is {(*x.shape,)}, wants N x {len(self.order)} x H x W')
     if not self.warned and not torch.compiler.is_compiling(): self._look(x)
@@ -71,12 +71,12 @@ def forward(self:Preprocess,
 
 @patch
 def _look(self:Preprocess, x):
-    "Warn, once, of a range that no picture has."
+    "Warn, once, of a range that no image has."
     if not x.is_floating_point() or x.is_meta or not x.numel(): return
-    for picture in (part for part in x.split(3, 1) if part.shape[1] == 3):       # a depth map may have any range
-        low, high = picture.aminmax()
+    for image in (part for part in x.split(3, 1) if part.shape[1] == 3):       # a depth map may have any range
+        low, high = image.aminmax()
         if low < 0 or low < high <= 1 or high > 255:
-            warnings.warn(f'pictures from {low:.3g} to {high:.3g}: wants RGB from 0 to 255, not scaled, no mean off')
+            warnings.warn(f'images from {low:.3g} to {high:.3g}: wants RGB from 0 to 255, not scaled, no mean off')
             self.warned = True; return
 
 CAFFE    = dict(order='BGR', scale=1., mean=(103.939, 116.779, 123.68))                     # VGG's own release
@@ -107,11 +107,11 @@ def _whole(features, classifier):
         if isinstance(m, (nn.Conv2d, nn.Linear)): nn.init.kaiming_normal_(m.weight); nn.init.zeros_(m.bias)
     return net
 
-def _vgg(classes, head, size, convs, channels, bn=False):
-    return _whole(_features(convs, channels, bn), _dense(channels[-1]*(size//32)**2, head, classes))
+def _vgg(classes, fc_width, size, convs, channels, bn=False):
+    return _whole(_features(convs, channels, bn), _dense(channels[-1]*(size//32)**2, fc_width, classes))
 
 # %% ../nbs/05_backbones.ipynb #a3e25afc
-def _caffenet(classes, head, size, channels):
+def _caffenet(classes, fc_width, size, channels):
     "Caffe's AlexNet: groups, response normalisation behind the pools, fc6 over 6 x 6 cells."
     layers, ni = OrderedDict(), 3
     shapes = (11, 4, 0, 1), (5, 1, 2, 2), (3, 1, 1, 1), (3, 1, 1, 2), (3, 1, 1, 2)  # kernel, stride, padding, groups
@@ -120,7 +120,7 @@ def _caffenet(classes, head, size, channels):
         if i in (1, 2, 5): layers[f'pool{i}'] = nn.MaxPool2d(3, 2, ceil_mode=True)
         if i in (1, 2): layers[f'norm{i}'] = nn.LocalResponseNorm(5, 1e-4, .75)
         ni = nf
-    return _whole(nn.Sequential(layers), _dense(channels[-1]*6*6, head, classes))
+    return _whole(nn.Sequential(layers), _dense(channels[-1]*6*6, fc_width, classes))
 
 # %% ../nbs/05_backbones.ipynb #420a3a8b
 class _Inception(nn.Module):
@@ -141,7 +141,7 @@ _INCEPTIONS = {
     '5a': (832, 256, 160, 320, 32, 128, 128), '5b': (832, 384, 192, 384, 48, 128, 128)}
 
 # %% ../nbs/05_backbones.ipynb #a3105689
-def _googlenet(classes, head, size):
+def _googlenet(classes, fc_width, size):
     "GoogLeNet as its own paper has it, without the auxiliary classifiers."
     pool, norm = partial(nn.MaxPool2d, 3, 2, ceil_mode=True), partial(nn.LocalResponseNorm, 5, 1e-4, .75)
     conv = lambda ni, nf, *args: nn.Sequential(nn.Conv2d(ni, nf, *args), nn.ReLU(inplace=True))
@@ -154,21 +154,21 @@ def _googlenet(classes, head, size):
         flat=nn.Flatten(), fc=nn.Linear(1024, classes))))
 
 # %% ../nbs/05_backbones.ipynb #2892307b
-_WIDE = dict(channels=(64, 128, 256, 512, 512), width=4096, size=224, phase=True, release=True, preprocess=IMAGENET)
+_WIDE = dict(channels=(64, 128, 256, 512, 512), width=4096, size=224, release_grid=True, release=True, preprocess=IMAGENET)
 _VGGS = dict(vgg11=(1, 1, 2, 2, 2), vgg13=(2, 2, 2, 2, 2), vgg16=(2, 2, 3, 3, 3), vgg19=(2, 2, 4, 4, 4))
-_ILSVRC = dict(CAFFE, mean=(104.00699, 116.66877, 122.67892))        # Caffe's own mean of the ILSVRC pictures
+_ILSVRC = dict(CAFFE, mean=(104.00699, 116.66877, 122.67892))        # Caffe's own mean of the ILSVRC images
 
 ARCHS = {
     **{name: dict(net=_vgg, convs=n, **_WIDE) for name, n in _VGGS.items()},
     **{f'{name}_bn': dict(net=_vgg, convs=n, bn=True, **_WIDE) for name, n in _VGGS.items()},
-    'mini': dict(net=_vgg, convs=(1, 1, 1, 2, 2), channels=(8, 16, 48, 96, 128), width=256, size=96, phase=True,
+    'mini': dict(net=_vgg, convs=(1, 1, 1, 2, 2), channels=(8, 16, 48, 96, 128), width=256, size=96, release_grid=True,
                  preprocess=IMAGENET),
-    'caffenet': dict(net=_caffenet, channels=(96, 256, 384, 384, 256), width=4096, size=227, phase=True, release=True,
+    'caffenet': dict(net=_caffenet, channels=(96, 256, 384, 384, 256), width=4096, size=227, release_grid=True, release=True,
                      preprocess=_ILSVRC),
     'googlenet-paper': dict(net=_googlenet, size=224, preprocess=_ILSVRC)}
 
 # %% ../nbs/05_backbones.ipynb #8190393c
-def _torchvision(name, classes, head, size):
+def _torchvision(name, classes, fc_width, size):
     from torchvision.models import get_model   # imported where it is needed: torchvision is slow to import
     lone = dict(aux_logits=False, init_weights=False, transform_input=True) if name in _AUX else {}
     return get_model(name, weights=None, num_classes=classes, **lone)
@@ -190,14 +190,14 @@ def _row(arch):
     return dict(net=partial(_torchvision, arch), size=size, preprocess=preprocess)
 
 # %% ../nbs/05_backbones.ipynb #ab0c2916
-_MAX_HEAD = 2**14   # cells of fc6 and fc7; the paper's have 4096
+_MAX_FC_WIDTH = 2**14   # cells of fc6 and fc7; the paper's have 4096
 
 class Classifier(nn.Module):
     "A classifier and what belongs to its weights: N x 3 x size x size, preprocessed -> N x classes scores."
     def __init__(self,
         arch,             # a row of `ARCHS`, the name of a torchvision classifier, or a classifier of one's own
         classes:int=1000, # how many class scores, where `arch` is a name
-        head:int=None,    # width of fc6 and fc7; None: the row's own
+        fc_width:int=None,    # width of fc6 and fc7; None: the row's own
         size:int=224,     # of one's own: pixels along a side that it was made for
         preprocess=None,  # of one's own: its `Preprocess`; None: torchvision's
     ):
@@ -205,13 +205,13 @@ class Classifier(nn.Module):
         own = isinstance(arch, nn.Module)
         row = dict(size=size, preprocess=preprocess.config if preprocess else IMAGENET) if own else dict(_row(arch))
         width = row.pop('width', None)
-        if head is not None and not width: raise InputError(f'head={head}: {arch} has no fc6 and fc7 to be made narrower')
-        if head is not None and not 1 <= head <= _MAX_HEAD: raise InputError(f'head={head}: wants 1 to {_MAX_HEAD:,}')
-        self.arch, self.size, self.head = 'own' if own else arch, row['size'], head or width
-        self.release, self.phase = row.pop('release', False), row.pop('phase', False)    # see `06_models`
+        if fc_width is not None and not width: raise InputError(f'fc_width={fc_width}: {arch} has no fc6 and fc7 to be made narrower')
+        if fc_width is not None and not 1 <= fc_width <= _MAX_FC_WIDTH: raise InputError(f'fc_width={fc_width}: wants 1 to {_MAX_FC_WIDTH:,}')
+        self.arch, self.size, self.fc_width = 'own' if own else arch, row['size'], fc_width or width
+        self.release, self.release_grid = row.pop('release', False), row.pop('release_grid', False)    # see `06_models`
         self.preprocess = Preprocess(**row.pop('preprocess'))
-        self.trained = 'all' if own else ''     # what holds trained weights: '', 'trunk', or 'all' (fc6 and fc7 too)
-        self.net = copy.deepcopy(arch) if own else row.pop('net')(classes=classes, head=self.head, **row)
+        self.trained = 'all' if own else ''     # what holds trained weights: '', 'backbone', or 'all' (fc6 and fc7 too)
+        self.net = copy.deepcopy(arch) if own else row.pop('net')(classes=classes, fc_width=self.fc_width, **row)
 
     def forward(self, x): return self.net(x)
 
@@ -358,20 +358,20 @@ def _check_trunk(own, state, dense):
 
 # %% ../nbs/05_backbones.ipynb #568e9854
 def _load(net, source, state, meta):
-    "Put the tensors of a file into `net`: the trunk must fit, fc6 and fc7 are taken if they do."
+    "Put the tensors of a file into `net`: the backbone must fit, fc6 and fc7 are taken if they do."
     own, dense = net.net.state_dict(), _dense_layers(net.net)
     try:
         state = state if own.keys() & state.keys() else _renamed(own, state)
         _check_trunk(own, state, dense)
     except InputError as e: raise InputError(f'{source}: weights of another net than {net.arch} ({e})') from None
-    trunk, head = ([k for k in own if test(k.rpartition('.')[0])] for test in
+    below_fc6, from_fc6 = ([k for k in own if test(k.rpartition('.')[0])] for test in
                    (lambda layer: layer not in dense, lambda layer: layer in dense[:-1]))
-    trunk = [k for k in trunk if k in state]
-    bad = next((k for k in trunk if not state[k].isfinite().all()), None)
+    below_fc6 = [k for k in below_fc6 if k in state]
+    bad = next((k for k in below_fc6 if not state[k].isfinite().all()), None)
     if bad: raise InputError(f'{source}: {bad} holds values that are not finite')
-    fits = all(k in state and state[k].shape == own[k].shape and state[k].isfinite().all() for k in head)
-    net.net.load_state_dict({k: state[k] for k in trunk+head*fits}, strict=False)
-    net.trained, net.preprocess = 'all' if fits else 'trunk', _said_preprocess(source, meta) or net.preprocess
+    fits = all(k in state and state[k].shape == own[k].shape and state[k].isfinite().all() for k in from_fc6)
+    net.net.load_state_dict({k: state[k] for k in below_fc6+from_fc6*fits}, strict=False)
+    net.trained, net.preprocess = 'all' if fits else 'backbone', _said_preprocess(source, meta) or net.preprocess
     return net
 
 # %% ../nbs/05_backbones.ipynb #d112d975
@@ -404,7 +404,7 @@ def _tell(net):
     "Say once of each net what of it is random; not where it is only built to be filled."
     fresh = ' and '.join(_dense_layers(net.net)[:-1])
     said = {'': 'no weights given, so it starts from random numbers',
-            'trunk': f'no weights for {fresh}, so random numbers there'}.get(net.trained)
+            'backbone': f'no weights for {fresh}, so random numbers there'}.get(net.trained)
     if said is None or (net.arch, said) in _told or next(net.parameters()).is_meta: return
     _told.add((net.arch, said))
     print(f'{net.arch}: {said}')
@@ -414,13 +414,13 @@ def backbone(
     arch:str,        # a row of `ARCHS` or the name of a torchvision classifier of local layers
     weights=None,    # None: random; torchvision's by name or member ('imagenet': V1); a .safetensors or .pth file
     classes:int=1000,# class scores of the classifier
-    head:int=None,   # width of fc6 and fc7; None: the classifier's own (4096 for vgg16)
-)->Classifier:       # with `.preprocess`, and `.trained`: '', 'trunk' or 'all', what came from the weights
+    fc_width:int=None,   # width of fc6 and fc7; None: the classifier's own (4096 for vgg16)
+)->Classifier:       # with `.preprocess`, and `.trained`: '', 'backbone' or 'all', what came from the weights
     "A classifier, its weights, and the preprocessing that belongs to them (section 4.1)."
     named = isinstance(weights, Enum) or (str(weights).startswith(('imagenet', 'IMAGENET', 'DEFAULT'))
                                           and not Path(weights).is_file())
     read = None if weights is None else _imagenet(arch, weights) if named else _read_weights(weights)
-    net = Classifier(arch, classes, head)
+    net = Classifier(arch, classes, fc_width)
     if read: _load(net, f'weights={weights!r}' if named else weights, *read)
     _tell(net)
     return net

@@ -217,8 +217,8 @@ def fcn_train(
     backbone:Annotated[str, 'classifier to start from: vgg16, mini, caffenet, ..., or one of torchvision']='vgg16',
     weights:Annotated[str, "its weights: 'imagenet', or a .safetensors or .pth file; default: random"]=None,
     stride:Annotated[int, 'stride of the finest score: 32, 16, 8 or 4']=8,
-    head:Annotated[int, "width of fc6 and fc7; default: the weights' own, or 512 where they have none"]=None,
-    freeze:Annotated[int, 'blocks of a trunk with given weights that stay as they are, from the image on']=2,
+    fc_width:Annotated[int, "width of fc6 and fc7; default: the weights' own, or 512 where they have none"]=None,
+    freeze:Annotated[int, 'blocks of a backbone with given weights that stay as they are, from the image on']=2,
     recipe:Annotated[str, "'modern' (AdamW, one cycle) or 'paper' (SGD, momentum 0.9)"]='modern',
     size:Annotated[str, "ROWSxCOLUMNS in pixels for training; default: the images' own"]=None,
     epochs:Annotated[int, 'passes over the training set']=12,
@@ -232,7 +232,7 @@ def fcn_train(
     from fcn_nb.core import InputError, memory_errors, printable
     out, size = _model_path(out, overwrite, weights), _size(size)
     _weights_exist(weights)
-    _check_numbers(lr, seed, stride=stride, head=head, freeze=freeze, epochs=epochs, bs=bs)
+    _check_numbers(lr, seed, stride=stride, fc_width=fc_width, freeze=freeze, epochs=epochs, bs=bs)
     from fcn_nb.data import Augment, make_dls
     from fcn_nb.datasets import open_pairs, recognise
     from fcn_nb.learner import RECIPES, fcn_learner
@@ -241,8 +241,8 @@ def fcn_train(
     data, augment = recognise(data), Augment(scale=(.75, 1.5)) if recipe == 'modern' else Augment(mirror=0.)
     dls = make_dls(open_pairs(data, 'train', size), open_pairs(data, 'val', size), bs, augment=augment, seed=seed)
     freeze = freeze if weights else 0
-    learn = fcn_learner(dls, backbone, stride, head, weights, recipe, lr, seed=seed, freeze=freeze)
-    blocks = len(learn.model.trunk)
+    learn = fcn_learner(dls, backbone, stride, fc_width, weights, recipe, lr, seed=seed, freeze=freeze)
+    blocks = len(learn.model.backbone)
     if freeze > blocks: raise InputError(f'--freeze {freeze}: {backbone} has {blocks} blocks')
     _check_room(out, learn.model)
     held = f', {freeze} of {blocks} blocks held' if freeze else ''
@@ -282,10 +282,10 @@ def fcn_eval(
 def _images_of(paths):
     "The image files that a command line names: folders are opened, hidden files in them passed by aloud."
     from fcn_nb.core import InputError, printable
-    from fcn_nb.data import pictures_in
+    from fcn_nb.data import images_in
     files = []
     for path in paths:
-        found = pictures_in(path) if os.path.isdir(path) else [Path(path)]
+        found = images_in(path) if os.path.isdir(path) else [Path(path)]
         hidden = [f for f in found if os.path.isdir(path) and f.name.startswith('.')]
         for f in hidden: _complain('fcn_predict', f'{printable(f)}: a hidden file, passed by')
         files += [f for f in found if f not in hidden]
@@ -309,7 +309,7 @@ def _check_outputs(files, out, overwrite, inputs):
 @command
 def fcn_predict(
     model:Annotated[str, 'model file of fcn_train or fcn_reproduce', '--caffe'],
-    pictures:Annotated[list, 'images, or folders of them'],
+    images:Annotated[list, 'images, or folders of them'],
     out:Annotated[str, 'folder for NAME.png (palette PNG of ids) and NAME_overlay.jpg']='predictions',
     caffe:Annotated[str, _CAFFE[0]]=None,
     net:Annotated[str, _CAFFE[1]]=None,
@@ -318,7 +318,7 @@ def fcn_predict(
     "Segment images, each at its own size; one that cannot be segmented is told, and the others go on."
     from fcn_nb.core import InputError, memory_errors, printable, progress
     from fcn_nb.predict import save_prediction
-    made, files, out, failed = _open_model(model, caffe, net), _images_of(pictures), Path(out), 0
+    made, files, out, failed = _open_model(model, caffe, net), _images_of(images), Path(out), 0
     _check_outputs(files, out, overwrite, [p for p in (model, caffe) if p])
     _check_folder(out)
     for f in progress(files, 'segmenting'):

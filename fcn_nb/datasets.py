@@ -28,14 +28,14 @@ def camvid_pairs(
     "One split of CamVid."
     path, split = find_folder(path, 'CamVid: train/, trainannot/, ...'), {'valid': 'val'}.get(split, split)
     if split not in ('train', 'val', 'test'): raise InputError(f"split {split!r}: CamVid has 'train', 'val' and 'test'")
-    images, masks = by_stem(pictures_in(path/split)), find_folder(path/f'{split}annot', 'of masks')
+    images, masks = by_stem(images_in(path/split)), find_folder(path/f'{split}annot', 'of masks')
     listed = path/f'{split}.txt'
     # SegNet's lists have the two paths of a pair in a line: only the name counts, and it must stand in our folders
     names = [Path(l.split()[0]).stem for l in read_lines(listed)] if os.path.lexists(listed) else sorted(images)
     lost = next((n for n in names if n not in images or not os.path.lexists(masks/f'{n}.png')), None)
     if lost:
         lost = lost[:100]
-        raise InputError(f'{path}: {lost} of the split {split} has no picture or no mask {masks}/{lost}.png')
+        raise InputError(f'{path}: {lost} of the split {split} has no image or no mask {masks}/{lost}.png')
     colors = np.array([*CAMVID.values()], np.uint8)
     return Pairs([images[n] for n in names], [masks/f'{n}.png' for n in names], list(CAMVID), size, 11, colors)
 
@@ -52,7 +52,7 @@ def camvid_dls(
 def voc_pairs(
     path,               # the folder described above
     split:str='train',  # 'train', 'val', or any other NAME with a NAME.txt, such as the paper's seg11valid
-    size=None,          # (h, w), or None for the pictures' own
+    size=None,          # (h, w), or None for the images' own
 )->Pairs:
     "One split of PASCAL VOC's segmentation."
     path, split = find_folder(path, 'VOC: JPEGImages/, SegmentationClass/, ...'), {'valid': 'val'}.get(split, split)
@@ -67,7 +67,7 @@ def voc_pairs(
 
 def voc_dls(
     path,           # the VOC folder
-    size=None,      # (h, w); None: each picture at its own size, padded in the batch
+    size=None,      # (h, w); None: each image at its own size, padded in the batch
     bs:int=4,
     **kwargs,       # for `make_dls`
 ):
@@ -76,9 +76,9 @@ def voc_dls(
 
 # %% ../nbs/10_datasets.ipynb #24107371
 def _scenes(path, split='train', size=None):
-    "`scenes:` or `scenes:NUMBER`: generated pictures, 800 for training and 200 otherwise unless a number is given."
+    "`scenes:` or `scenes:NUMBER`: generated images, 800 for training and 200 otherwise unless a number is given."
     if not re.fullmatch('[0-9]{0,9}', path):
-        raise InputError(f'scenes:{path[:40]}: wants the number of pictures (up to nine digits), or nothing')
+        raise InputError(f'scenes:{path[:40]}: wants the number of images (up to nine digits), or nothing')
     split = {'val': 'valid'}.get(split, split)
     return ScenePairs(int(path) if path else 800 if split == 'train' else 200, split, size or 128)
 
@@ -103,7 +103,7 @@ def recognise(
 def open_pairs(
     data:str,            # 'camvid:PATH', 'voc:PATH', 'folder:PATH', 'scenes:', or a PATH that is recognised
     split:str='train',   # 'train', 'val' or 'test'; of voc and folder any NAME that has a NAME.txt
-    size=None,           # (h, w), or None for the pictures' own
+    size=None,           # (h, w), or None for the images' own
 ):
     "One split of any data set, by its name."
     kind, _, path = recognise(data).partition(':')

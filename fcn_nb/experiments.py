@@ -29,7 +29,7 @@ from .predict import *
 # %% ../nbs/15_experiments.ipynb #60638cce
 SIZES = dict(
     smoke=dict(crops=64,   train=32,  valid=8,   px=64,  bs=8, classifier=1, fr32=2, finer=1),  # seconds
-    full =dict(crops=2400, train=400, valid=200, px=128, bs=8, classifier=6, fr32=5, finer=2))  # pictures, epochs
+    full =dict(crops=2400, train=400, valid=200, px=128, bs=8, classifier=6, fr32=5, finer=2))  # images, epochs
 MINI_LR = 3e-3  # rate of new weights: `mini` is small and learns fast
 
 # %% ../nbs/15_experiments.ipynb #73f5fbfa
@@ -53,10 +53,10 @@ def pretrain(
     train, valid = CropDL(sets[0], bs, True, seed=seed, drop_last=n >= bs), CropDL(sets[1], 64, seed=seed)
     dls = DataLoaders(train, valid, device=default_device())
     torch.manual_seed(seed)
-    net = Classifier(arch, len(CLASSES))
+    net = Classifier(arch, len(SCENE_CLASSES))
     right = lambda scores, y: (scores.argmax(1) == y).float().mean()
     learn = Learner(dls, net, F.cross_entropy, RECIPES['modern']['opt'], lr=lr, wd=5e-4, metrics=[right],
-                    cbs=[Prep(seed), Autocast(), Console('classifier')])
+                    cbs=[PreprocessCallback(seed), Autocast(), ConsoleProgress('classifier')])
     with learn.no_bar(), learn.no_logging(): learn.fit_one_cycle(epochs)
     net.trained = 'all'
     return net.eval(), learn.recorder.values[-1][-1]
@@ -72,9 +72,9 @@ def table2(
     net, right = pretrain(n['crops'], n['classifier'], seed)
     say(f'classifier  {time.time()-start:4.0f} s  names {right:.1%} of new crops')
     dls = scenes_dls(n['train'], n['valid'], n['px'], bs=n['bs'], seed=seed)
-    torch.manual_seed(seed); fresh = Classifier(net.arch, len(CLASSES))
+    torch.manual_seed(seed); fresh = Classifier(net.arch, len(SCENE_CLASSES))
     steps = {'scratch':    (n['fr32'],    lambda done: fcn_learner(dls, fresh, seed=seed, lr=MINI_LR)),
-             'fixed':      (n['fr32'],    lambda done: fcn_learner(dls, net, seed=seed, lr=MINI_LR, only_score=True)),
+             'fixed':      (n['fr32'],    lambda done: fcn_learner(dls, net, seed=seed, lr=MINI_LR, freeze='all')),
              '32s':        (n['fr32'],    lambda done: fcn_learner(dls, net, seed=seed, lr=MINI_LR)),
              '32s-longer': (2*n['finer'], lambda done: refine(done['32s'], 32)),
              '16s':        (n['finer'],   lambda done: refine(done['32s'], 16)),
@@ -82,7 +82,7 @@ def table2(
     done, rows = {}, []
     for name, (epochs, make) in steps.items():
         done[name] = make(done).fit_console(epochs, f'FCN-{name}')
-        scores = evaluate(done[name].model, dls.valid.dataset).scores()
+        scores = evaluate(done[name].model, dls.valid.dataset).metrics()
         rows.append(dict(model=name, **scores, epochs=epochs, seconds=round(time.time()-start)))
         say(f'{name:10}  {time.time()-start:4.0f} s  mean IU {100*scores["mean_iu"]:.1f}')
     return rows, done, right
@@ -106,17 +106,17 @@ def claims(
 # %% ../nbs/15_experiments.ipynb #dbe84a7d
 def fig4(
     done,                            # {model: Learner} of `table2`
-    n:int=5,                         # pictures
+    n:int=5,                         # images
     models=('32s', '16s', '8s'),
 ):
-    "Picture, truth and what each net draws, where there is most to draw: Fig. 4 of the paper."
+    "Image, ground truth and what each net draws, where there is most to draw: Fig. 4 of the paper."
     data, cells = next(iter(done.values())).dls.valid.dataset, []
     objects = [np.isin(data[i][1], (0, VOID), invert=True).mean() for i in range(len(data))]
     for i in np.argsort(objects, kind='stable')[::-1][:n]:
         image, mask = data[int(i)]
         drawn = [predict(done[m].model, image) for m in models]
         cells += [image, *(colorize(ids, data.colors) for ids in (mask, *drawn))]
-    fig = show_images(cells, ['picture', 'truth', *(f'FCN-{m}' for m in models)], cols=2+len(models), width=1.7)
+    fig = show_images(cells, ['image', 'ground truth', *(f'FCN-{m}' for m in models)], cols=2+len(models), width=1.7)
     legend(data.names, data.colors)
     return fig
 
@@ -160,7 +160,7 @@ _PAGE = """<!doctype html><html lang="en"><meta charset="utf-8"><meta name="gene
 <p class="sub">Long, Shelhamer, Darrell: Fully Convolutional Networks for Semantic Segmentation (CVPR 2015).
 Embedded scenes, seed {seed}, {seconds:.0f} seconds on {machine}.</p>
 <h2>Table 2</h2>
-<p>Percent. Ours are {valid} generated scenes that no net was trained on; the paper's are the 736 pictures of VOC 2011
+<p>Percent. Ours are {valid} generated scenes that no net was trained on; the paper's are the 736 images of VOC 2011
 (seg11valid). The numbers cannot agree, the order can.</p><div>{table}</div>
 <h2>Does the paper's order come out?</h2><div class="words">{said}</div>
 <h2>What and where (Fig. 4)</h2>{fig4}
@@ -216,7 +216,7 @@ def _results(rows, done, right, seed, size):
         claims=[dict(worse=a, better=b, gain=g, holds=g > 0) for a, b, _, g in claims(rows)],
         settings=dict(SIZES[size], mirror=.5, classifier_bs=16, classifier_lr=2e-3),
         recipe=dict(row, lr=MINI_LR, opt=row['opt'].args[0].__name__, bf16=has_bf16(final.dls.device)),
-        classes=evaluate(final.model, final.dls.valid.dataset).table(CLASSES))
+        classes=evaluate(final.model, final.dls.valid.dataset).table(SCENE_CLASSES))
 
 def reproduce(
     out,                   # folder for the report; made if it is not there

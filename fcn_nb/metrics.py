@@ -16,19 +16,19 @@ class ConfusionMatrix:
     "Counts n_ij of pixels of class i predicted as class j; the four metrics of section 5 are read off it."
     def __init__(self,
         classes:int,         # number of classes, background included; at most `MAX_CLASSES`
-        ignore:int=VOID,     # the true id that is not counted
+        ignore_index:int=VOID,     # the true id that is not counted
         absent:str='nan',    # what a class without pixels does to the means: 'nan', 'zero' or 'skip', see below
     ):
         if absent not in ('nan', 'zero', 'skip'): raise ValueError(f"absent={absent!r}: wants 'nan', 'zero' or 'skip'")
         if not 1 <= classes <= MAX_CLASSES:
             raise InputError(f'{classes} classes: wants 1 to {MAX_CLASSES}, for ids fit into 8 bits beside void')
-        self.classes, self.ignore, self.absent = classes, ignore, absent
+        self.classes, self.ignore_index, self.absent = classes, ignore_index, absent
         self.n = torch.zeros(classes, classes, dtype=torch.int64)
 
     def __add__(self, other):
         "The counts of two parts of a set, as one."
-        kinds = [(m.classes, m.ignore, m.absent) for m in (self, other)]
-        if kinds[0] != kinds[1]: raise ValueError(f'two kinds of matrices (classes, ignore, absent): {kinds}')
+        kinds = [(m.classes, m.ignore_index, m.absent) for m in (self, other)]
+        if kinds[0] != kinds[1]: raise ValueError(f'two kinds of matrices (classes, ignore_index, absent): {kinds}')
         total = ConfusionMatrix(*kinds[0])
         total.n = self.n+other.n
         return total
@@ -47,7 +47,7 @@ def _ids(name, t):
 def _counts(self:ConfusionMatrix, pred, target):
     "The matrix of some pixels alone."
     pred, target = pred.long(), target.long()
-    keep = target != self.ignore
+    keep = target != self.ignore_index
     pred, target = pred[keep], target[keep]
     for name, ids in (('pred', pred), ('target', target)):
         bad = ids[(ids < 0) | (ids >= self.classes)]
@@ -111,7 +111,7 @@ def fw_iu(self:ConfusionMatrix):
 METRICS = dict(pixel_acc='pixel acc.', mean_acc='mean acc.', mean_iu='mean IU', fw_iu='f.w. IU')  # in the paper's order
 
 @patch
-def scores(self:ConfusionMatrix):
+def metrics(self:ConfusionMatrix):
     "The four metrics as a dict, shares of 1."
     return {k: getattr(self, k) for k in METRICS}
 

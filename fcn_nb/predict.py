@@ -173,12 +173,12 @@ def _is_class_count(v, most): return _is_whole(v, 1, min(MAX_CLASSES, most))
 
 _NET = {    # what a file may say of a net: what is allowed, and in words; `most` numbers are in its largest tensor
     'arch':         (lambda v, most: isinstance(v, str), 'the name of a classifier'),
-    'head':         (lambda v, most: v is None or _is_whole(v, 1, most), 'a width that its weights have'),
+    'fc_width':         (lambda v, most: v is None or _is_whole(v, 1, most), 'a width that its weights have'),
     'classes':      (lambda v, most: _is_class_count(v, most) or
                         _is_list(v, lambda n: _is_class_count(n, most)) and 0 < len(v) <= MAX_CLASSES,
                         f'1 to {MAX_CLASSES}, as many as its weights have, or a list of such'),
     'padding':      (lambda v, most: v == 'same' or _is_whole(v, 100, 100), '"same" or 100'),
-    'learned':      (lambda v, most: isinstance(v, bool), 'true or false'),
+    'learn_upsampling':      (lambda v, most: isinstance(v, bool), 'true or false'),
     'fuse':         (lambda v, most: isinstance(v, str) and v in FUSE, ' or '.join(FUSE)),
     'channels':     (lambda v, most: _is_whole(v, 3, most), '3 or more, as many as its weights have'),
     'pool5_stride': (lambda v, most: _is_whole(v, 1, 2), '1 or 2'),
@@ -245,7 +245,7 @@ def _check_settings(told, most):
     _check_scale('scale', told['scale'])
     _check_preprocess(told['preprocess'], channels)
     _check_meta(told['meta'], config['classes'])
-    if told['trained'] not in ('', 'trunk', 'all'): _refuse('trained', told['trained'], '"", "trunk" or "all"')
+    if told['trained'] not in ('', 'backbone', 'all'): _refuse('trained', told['trained'], '"", "backbone" or "all"')
 
 # %% ../nbs/13_predict.ipynb #8ed4f270
 _HEADER = 4_000_000    # bytes: room for thirty thousand tensors
@@ -293,7 +293,7 @@ def _built(told, net=None):
     "The net that the settings describe, on the meta device: its weights are the file's."
     config = dict(told['config'])
     late, other = config.pop('late', None), config.pop('other', None)
-    if net is not None: config.update(arch=net, head=None)
+    if net is not None: config.update(arch=net, fc_width=None)
     if config['arch'] == 'own': raise InputError("from a classifier of one's own: load_model(path, net=CLASSIFIER)")
     with torch.device('meta' if net is None else 'cpu'): model = fcn(**config)
     if model.config['stride'] != told['config']['stride']:
@@ -301,9 +301,9 @@ def _built(told, net=None):
     if other:
         with torch.device('meta'): second = fcn(**other)
         model = late_fusion(model, second, late)
-        _check_names('other_scale', told['other_scale'], model.other.trunk)
+        _check_names('other_scale', told['other_scale'], model.other.backbone)
         model.other.scale = told['other_scale']
-    _check_names('scale', told['scale'], model.trunk)
+    _check_names('scale', told['scale'], model.backbone)
     model.preprocess, model.scale, model.meta = Preprocess(**told['preprocess']), told['scale'], told['meta']
     model.trained = told['trained']
     return model

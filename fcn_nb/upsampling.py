@@ -15,11 +15,9 @@ from torch.nn.utils.parametrize import is_parametrized
 
 from .core import *
 from .filters import *
-from .filters import _any_up, _own_filters, _traced
+from .tracing import *
 
 # %% ../nbs/03_upsampling.ipynb #ecb77dd8
-def _two(v): return tuple(v) if isinstance(v, (tuple, list)) else (v, v)
-
 _MAX = 'kernel_size stride padding dilation ceil_mode return_indices'.split()
 _AVG = 'kernel_size stride padding ceil_mode count_include_pad divisor_override'.split()
 _POOLS = {F.max_pool2d: (nn.MaxPool2d, _MAX), torch.max_pool2d: (nn.MaxPool2d, _MAX),
@@ -27,7 +25,7 @@ _POOLS = {F.max_pool2d: (nn.MaxPool2d, _MAX), torch.max_pool2d: (nn.MaxPool2d, _
 _UP = ('Upsampl', 'ConvTranspose', 'PixelShuffle', 'conv_transpose', 'interpolate', 'pixel_shuffle')
 
 def _check(where, kind, m=None):
-    "An `InputError` if a window slid over the picture is not what this step of the net computes."
+    "An `InputError` if a window slid over the image is not what this step of the net computes."
     if any(kind.startswith(s) for s in _UP):
         raise InputError(f'{where}: {kind} upsamples, so what a cell sees depends on its phase; cut the net below it')
     if isinstance(m, nn.modules.batchnorm._BatchNorm) and m.training:
@@ -37,7 +35,7 @@ def _check(where, kind, m=None):
 def _graph(net):
     "The graph of `net`, its layers shared with it, pools called as functions made modules; refuses what is not local."
     for name, m in net.named_modules(): _check(name or 'net', type(m).__name__, m)
-    graph = _traced(net)
+    graph = traced(net)
     for node in graph.graph.nodes:
         if node.op != 'call_function': continue
         _check(node.name, getattr(node.target, '__name__', ''))
@@ -56,36 +54,34 @@ _PADS = (nn.ConstantPad2d, nn.ReflectionPad2d, nn.ReplicationPad2d)
 
 def _span(f):
     "Reach, stride, padding in front and behind of one step whose filter along an axis is `f`."
-    reach, (before, after) = f.kernel-1, _two(f.padding)
-    ceil = any(getattr(s, 'ceil', False) for s in f.axes[0])
+    reach, (before, after) = f.kernel-1, as_pair(f.padding)
+    ceil = any(getattr(s, 'ceil_mode', False) for s in f.axes[0])
     return reach, f.stride, before, min(after, reach) if ceil else after
 
 def _spans(where, f):
     "`_span` for y and x of a step; None where it leaves the grid alone."
-    if any(map(_any_up, f.axes)): _check(where, 'Upsampling layer')
+    if f.transposed: _check(where, 'Upsampling layer')
     return [_span(f.axis(i)) for i in (0, 1)] if any(f.axes) else None
 
 def _cuts(index):
     "The index of a 4d map, with its slices over rows and columns last."
-    index = index if isinstance(index, tuple) else (index,)
-    if Ellipsis in index: at = index.index(Ellipsis); index = index[:at]+(slice(None),)*(5-len(index))+index[at+1:]
-    return [c if isinstance(c, slice) else slice(None) for c in (*index, *[slice(None)]*4)[:4]]
+    return [cut if isinstance(cut, slice) else slice(None) for cut in spatial_slices(index)]
 
 # %% ../nbs/03_upsampling.ipynb #fbedb72b
 def _walk(graph):
-    "[(node, module, spans, rate, growth of the smallest map that it reads, {map: its growth}), ...], the output last."
-    layers, own, at, steps = dict(graph.named_modules(remove_duplicate=False)), _own_filters(graph), {}, []
+    "[(node, module, spans, dilation, growth of the smallest map that it reads, {map: its growth}), ...], the output last."
+    layers, own, at, steps = dict(graph.named_modules(remove_duplicate=False)), node_filters(graph), {}, []
     for node in graph.graph.nodes:
         if node.op == 'placeholder': at[node] = (1, 1), (0, 0)
         ins = [a for a in node.all_input_nodes if a in at]
         if not ins: continue
         m = layers[node.target] if node.op == 'call_module' else None
-        spans, rate = _spans(node.name, own[node]), at[ins[0]][0]
+        spans, dilation = _spans(node.name, own[node]), at[ins[0]][0]
         least = tuple(map(min, *(at[a][1] for a in ins), (1e9,)*2))
-        steps.append((node, m, spans, rate, least, {a: at[a][1] for a in ins}))
+        steps.append((node, m, spans, dilation, least, {a: at[a][1] for a in ins}))
         still = [(0, 1, 0, 0)]*2
-        at[node] = (tuple(r*s for r, (_, s, _, _) in zip(rate, spans or still)),
-                    tuple(g+(front+back-reach)*r for g, r, (reach, _, front, back) in zip(least, rate, spans or still)))
+        at[node] = (tuple(r*s for r, (_, s, _, _) in zip(dilation, spans or still)),
+                    tuple(g+(front+back-reach)*r for g, r, (reach, _, front, back) in zip(least, dilation, spans or still)))
     return steps
 
 # %% ../nbs/03_upsampling.ipynb #ed6f6e39
@@ -95,9 +91,9 @@ def shift_and_stitch(
 ):                  # N x scores x H-k+1 x W-k+1, k = receptive_field(net).kernel; with padding P in all: H+P-k+1
     "One output for every pixel (section 3.2): `net` run on all f x f shifts of `x`, the maps interlaced."
     *steps, (_, _, _, (sy, sx), grown, _) = _walk(_graph(net))
-    size, least = x.shape[-2:], [1-g for g in grown]                 # the smallest picture with an output
+    size, least = x.shape[-2:], [1-g for g in grown]                 # the smallest image with an output
     if any(n < k for n, k in zip(size, least)):
-        raise InputError('picture of {} x {} pixels: the smallest for this net is {} x {}'.format(*size, *least))
+        raise InputError('image of {} x {} pixels: the smallest for this net is {} x {}'.format(*size, *least))
     h, w = (n-k+1 for n, k in zip(size, least))
     padded = any(max(span[2:]) > 0 for _, _, spans, *_ in steps for span in spans or ())
     more = [0 if padded else (k-n) % s for n, k, s in zip(size, least, (sy, sx))]    # branches may fit at k only
@@ -110,37 +106,37 @@ def shift_and_stitch(
 
 # %% ../nbs/03_upsampling.ipynb #bd7ee2d0
 class DilatedAvgPool2d(nn.Module):
-    "Average pooling of stride 1 whose taps lie apart, which torch lacks: a depthwise convolution with equal weights."
+    "Average pooling of stride 1 whose cells lie apart, which torch lacks: a depthwise convolution with equal weights."
     def __init__(self,
         pool:nn.AvgPool2d,  # its window and its way of counting; its stride is removed
-        rate,               # pair (y, x): cells from one tap to the next
+        dilation,               # pair (y, x): cells from one tap to the next
         pads,               # cells of padding: left, right, top, bottom
     ):
         super().__init__()
-        self.size, self.rate, self.pads = _two(pool.kernel_size), rate, pads
-        self.divisor, (py, px), (ry, rx) = pool.divisor_override, _two(pool.padding), rate
+        self.size, self.dilation, self.pads = as_pair(pool.kernel_size), dilation, pads
+        self.divisor, (py, px), (ry, rx) = pool.divisor_override, as_pair(pool.padding), dilation
         self.own, self.value = (px*rx, px*rx, py*ry, py*ry), float(pool.count_include_pad)
-        self.filter = Filter(self.size, padding=(pads[2:], pads[:2]), dilation=rate)
+        self.filter = Filter(self.size, padding=(pads[2:], pads[:2]), dilation=dilation)
 
-    def _sum(self, x): return F.conv2d(x, x.new_ones(x.shape[1], 1, *self.size), dilation=self.rate, groups=x.shape[1])
+    def _sum(self, x): return F.conv2d(x, x.new_ones(x.shape[1], 1, *self.size), dilation=self.dilation, groups=x.shape[1])
 
     def forward(self, x):
         cells = F.pad(torch.ones_like(x[:1, :1]), self.own, value=self.value)     # torch counts its padding, or not,
         cells = F.pad(cells, [p-q for p, q in zip(self.pads, self.own)])          # but never what ceil mode adds
         return self._sum(F.pad(x, self.pads))/(self.divisor or self._sum(cells))
 
-    def extra_repr(self): return f'{self.size}, rate={self.rate}, pads={self.pads}'
+    def extra_repr(self): return f'{self.size}, dilation={self.dilation}, pads={self.pads}'
 
 # %% ../nbs/03_upsampling.ipynb #fdc4d6c3
-def _rarefied(m, rate, pads):
-    "Layer `m` with stride 1 and taps `rate` apart; and what of `pads` (left, right, top, bottom) `F.pad` has to do."
-    if isinstance(m, nn.AvgPool2d): return DilatedAvgPool2d(m, rate, pads), None
+def _rarefied(m, dilation, pads):
+    "Layer `m` with stride 1 and cells `dilation` apart; and what of `pads` (left, right, top, bottom) `F.pad` has to do."
+    if isinstance(m, nn.AvgPool2d): return DilatedAvgPool2d(m, dilation, pads), None
     new, pool, (left, right, top, bottom) = copy.copy(m), isinstance(m, nn.MaxPool2d), pads
     if isinstance(m, _PADS): new.padding = pads; return new, None
     mode = 'constant' if pool or m.padding_mode == 'zeros' else m.padding_mode
-    fits = not pool or all(p <= k//2 for p, k in zip((top, left), _two(m.kernel_size)))
+    fits = not pool or all(p <= k//2 for p, k in zip((top, left), as_pair(m.kernel_size)))
     own = mode == 'constant' and (left, top) == (right, bottom) and fits
-    new.stride, new.dilation = (1, 1), tuple(d*r for d, r in zip(_two(m.dilation), rate))
+    new.stride, new.dilation = (1, 1), tuple(d*r for d, r in zip(as_pair(m.dilation), dilation))
     new.padding = (top, left) if own else (0, 0)
     if pool: new.ceil_mode = False
     else: new.padding_mode = 'zeros'
@@ -148,7 +144,7 @@ def _rarefied(m, rate, pads):
     return new, None if own or not any(pads) else (pads, mode, value)
 
 # %% ../nbs/03_upsampling.ipynb #03934730
-def _rarefy_step(net, node, m, name, rate, pads):
+def _rarefy_step(net, node, m, name, dilation, pads):
     "Rarefy one step of the graph in place."
     src = node.all_input_nodes[0]
     if m is None and node.target is F.pad:
@@ -159,7 +155,7 @@ def _rarefy_step(net, node, m, name, rate, pads):
         cut = [slice(-front, back or None) for front, back in (pads[2:], pads[:2])]
         node.args = (src, (*_cuts(node.args[1])[:2], *cut))
     else:
-        new, rest = _rarefied(m, rate, pads)
+        new, rest = _rarefied(m, dilation, pads)
         with net.graph.inserting_before(node): into = net.graph.call_function(F.pad, (src, *rest)) if rest else src
         node.replace_input_with(src, into)
         net.add_submodule(name, new); node.target = name
@@ -170,16 +166,16 @@ def _rarefy_cut(net, node, a, cut):
     node.replace_input_with(a, part)
 
 # %% ../nbs/03_upsampling.ipynb #8e9e7c4e
-def _fits(node, m, spans, rate):
+def _fits(node, m, spans, dilation):
     "Refuse a step that rarefying cannot follow."
     known = m is None or isinstance(m, (nn.Conv2d, nn.MaxPool2d, nn.AvgPool2d, *_PADS))
     if getattr(node.target, '__name__', '') == 'conv2d':
         raise InputError(f'{node.name}: a convolution called as a function is not rarefied; make it an nn.Conv2d')
-    if not known and (rate != (1, 1) or any(s != 1 for _, s, *_ in spans)):
+    if not known and (dilation != (1, 1) or any(s != 1 for _, s, *_ in spans)):
         raise InputError(f'{node.name}: how to rarefy a {type(m).__name__} is not known; use shift_and_stitch')
     if m and is_parametrized(m):
         raise InputError(f'{node.name}: its weight is computed; call remove_parametrizations first')
-    if rate != (1, 1): _zeros_only(node, m)
+    if dilation != (1, 1): _zeros_only(node, m)
     return known
 
 def _zeros_only(node, m):
@@ -195,14 +191,14 @@ def rarefy(
     "A new net with all strides removed and all later filters rarefied (section 3.2): shift-and-stitch in one run."
     try: out, used = _graph(copy.deepcopy(net)), set()
     except RuntimeError as e: raise InputError(f'the net cannot be copied ({str(e).partition(".")[0]})') from None
-    for node, m, spans, rate, least, ins in _walk(out):
+    for node, m, spans, dilation, least, ins in _walk(out):
         for a, grown in ins.items():                            # where branches meet, the longer is cut behind
             if grown != least: _rarefy_cut(out, node, a, [slice(None, l-g or None) for l, g in zip(least, grown)])
-        if not spans or not _fits(node, m, spans, rate): continue
-        (top, bottom), (left, right) = [[p*r for p in span[2:]] for span, r in zip(spans, rate)]
-        name = f'{node.target}_{node.name}' if node.target in used else node.target    # used twice: at two rates
+        if not spans or not _fits(node, m, spans, dilation): continue
+        (top, bottom), (left, right) = [[p*r for p in span[2:]] for span, r in zip(spans, dilation)]
+        name = f'{node.target}_{node.name}' if node.target in used else node.target    # used twice: at two dilations
         used.add(node.target)
-        _rarefy_step(out, node, m, name, rate, (left, right, top, bottom))
+        _rarefy_step(out, node, m, name, dilation, (left, right, top, bottom))
     out.recompile()
     return out
 
@@ -212,10 +208,10 @@ def bilinear_kernel(
     dtype=torch.float32,
     odd:bool=False,       # an odd kernel for an even factor too: cells lie on pixels, not between two
 )->torch.Tensor:          # k x k, k = 2*factor, or one less for an odd factor; Caffe's "bilinear" filler
-    "The tent whose transposed convolution with stride `factor` is bilinear interpolation (section 3.3)."
+    "The kernel whose transposed convolution with stride `factor` is bilinear interpolation (section 3.3)."
     k = 2*factor-(odd or factor % 2)
-    tent = 1-(torch.arange(k, dtype=torch.float64)-(k-1)/2).abs()/factor
-    return torch.outer(tent, tent).to(dtype)
+    kernel = 1-(torch.arange(k, dtype=torch.float64)-(k-1)/2).abs()/factor
+    return torch.outer(kernel, kernel).to(dtype)
 
 # %% ../nbs/03_upsampling.ipynb #c987e711
 def upsample_bilinear(
@@ -236,15 +232,15 @@ class Upsample(nn.Module):
     def __init__(self,
         channels:int,        # classes
         factor:int,          # upsampling factor, 1 or more
-        learned:bool=False,  # a weight that training moves; a fixed layer holds none
+        learn_upsampling:bool=False,  # a weight that training moves; a fixed layer holds none
         odd:bool=False,      # as for `bilinear_kernel`
     ):
         super().__init__()
         if not isinstance(factor, int) or factor < 1: raise InputError(f'factor={factor!r}: wants 1 or more')
         self.factor, self.channels, self.odd = factor, channels, odd
         kernel = bilinear_kernel(factor, odd=odd).expand(channels, 1, -1, -1)
-        self.weight = nn.Parameter(kernel.clone()) if learned else None
-        self.filter = Filter(kernel.shape[-1], factor, up=True)
+        self.weight = nn.Parameter(kernel.clone()) if learn_upsampling else None
+        self.filter = Filter(kernel.shape[-1], factor, transposed=True)
 
     def forward(self,
         x,  # N x channels x h x w
@@ -252,4 +248,4 @@ class Upsample(nn.Module):
         if self.weight is None: return upsample_bilinear(x, self.factor, self.odd)
         return F.conv_transpose2d(x, self.weight, stride=self.factor, groups=self.channels)
 
-    def extra_repr(self): return f'{self.channels}, factor={self.factor}, learned={self.weight is not None}'
+    def extra_repr(self): return f'{self.channels}, factor={self.factor}, learn_upsampling={self.weight is not None}'
