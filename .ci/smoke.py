@@ -51,6 +51,15 @@ def metrics():
     cm.update(ids.clamp(max=2), ids)
     assert cm.pixel_acc == cm.mean_acc == cm.mean_iu == cm.fw_iu == 1
 
+def weights():
+    import tempfile, torch
+    from safetensors.torch import save_file
+    from fcn_nb.weights import CAFFE, Preprocess, read_weights
+    assert Preprocess(**CAFFE)(torch.zeros(1, 3, 2, 2)).shape == (1, 3, 2, 2)
+    with tempfile.TemporaryDirectory() as d:
+        save_file({'a': torch.ones(3)}, f'{d}/w.safetensors')
+        assert read_weights(f'{d}/w.safetensors')[0]['a'].tolist() == [1, 1, 1]
+
 def backbones():
     import torch
     from fcn_nb.backbones import backbone
@@ -60,12 +69,12 @@ def backbones():
 
 def models():
     import torch
-    from fcn_nb.models import fcn, unit_scale
+    from fcn_nb.models import LateFusion, fcn, unit_scale
     net = fcn('mini', 4, stride=8).eval()
     assert net.refined(4)(torch.zeros(1, 3, 31, 47)).shape == (1, 4, 31, 47)
     assert set(unit_scale(net, torch.randn(1, 3, 64, 64))) == {'pool5', 'pool4', 'pool3', 'pool2', 'pool1'}
     x = torch.zeros(1, 6, 33, 40)
-    assert fcn('mini', 4, late='mean').eval()(x).shape == (1, 4, 33, 40)
+    assert LateFusion(net, net, 'mean')(x).shape == (1, 4, 33, 40)
     first, second = fcn('mini', (4, 2), 16, fuse='max', pool5_stride=1).eval()(x[:, :3])
     assert (first.shape[1], second.shape[1]) == (4, 2)
     assert fcn('resnet18', 4, 8).eval()(x[:, :3]).shape == (1, 4, 33, 40)

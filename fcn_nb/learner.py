@@ -19,6 +19,7 @@ from fastcore.basics import patch
 
 from .core import *
 from .losses import *
+from .weights import *
 from .backbones import *
 from .models import *
 from .metrics import *
@@ -107,16 +108,20 @@ def _torch_opt(opt, params, lr=None, **kwargs):
 
 RECIPES = dict(
     paper =dict(opt=partial(_torch_opt, torch.optim.SGD, momentum=.9),
-                lr=1e-4, backbone_lr=1.,  wd=5e-4, refine=.01, one_cycle=False, bf16=False),
+                lr=1e-4, backbone_lr=1.,  wd=5e-4, refine=.01, one_cycle=False, bf16=False,
+                scale=dict(pool5=1., pool4=.01, pool3=.0001)),         # the release's, where it trains at once
     modern=dict(opt=partial(_torch_opt, torch.optim.AdamW, fused=True),
-                lr=1e-3, backbone_lr=.15, wd=5e-4, refine=.3,  one_cycle=True,  bf16=True))
+                lr=1e-3, backbone_lr=.15, wd=5e-4, refine=.3,  one_cycle=True,  bf16=True,
+                scale=None))                                           # measured by `unit_scale`
 
 def fcn_groups(
     model:FCN,
 )->list:  # [old weights, old biases, new weights, new biases]
     "The parameters by what they are: from the classifier or new, weights or biases (section 4.3)."
-    old = [part for m in (model, model.other) if m is not None
-           for part in {'': (), 'backbone': (m.backbone,), 'all': (m.backbone, m.fc)}[m.trained]]
+    old = []
+    for net in streams(model):
+        if net.trained: old.append(net.backbone)
+        if net.trained == 'all': old.append(net.fc)
     is_old, groups = {id(p) for m in old for p in m.parameters()}, ([], [], [], [])
     for name, p in model.named_parameters(): groups[(id(p) not in is_old)*2+name.endswith('bias')].append(p)
     return list(groups)
@@ -124,16 +129,15 @@ def fcn_groups(
 # %% ../nbs/12_learner.ipynb #5fdf07b3
 def _rates(row, lr): return [lr*row['backbone_lr'], 2*lr*row['backbone_lr'], lr, 2*lr]
 
-def _scaled(model, dls, recipe, taps):
-    "Bring the maps named in `taps` to a size that scores can learn from: measured, or the release's factors."
-    if not taps: return
+def _scaled(model, dls, recipe, names):
+    "Bring the maps of these names to a size that scores can learn from: measured, or by the recipe's factors."
+    if not names: return
     x, _ = dls.valid.one_batch()
-    net = model.to(x.device).eval()
-    x, n = net.preprocess(x), net.config['channels']
-    for m, part in (net, x[:, :n]), (net.other, x[:, n:]):              # the second stream of late fusion
-        if m is None: continue
-        found = unit_scale(m, part) if recipe == 'modern' else RELEASE_SCALE
-        m.scale.update({k: found[k] for k in taps if k in found})
+    x = model.to(x.device).eval().preprocess(x)
+    nets = streams(model)
+    for net, part in zip(nets, x.split([net.config['channels'] for net in nets], 1)):
+        factors = RECIPES[recipe]['scale'] or unit_scale(net, part)
+        net.scale.update({k: factors[k] for k in names if k in factors})
 
 def _learner(model, dls, recipe, lr, seed, loss=None, **kwargs):
     "A `Learner` around a ready model."
@@ -172,14 +176,15 @@ def fcn_learner(
     "A fastai `Learner` around an FCN, with the habits of section 4.3; `fit_recipe` trains it."
     if recipe not in RECIPES: raise InputError(f'recipe {recipe!r}: there is {" and ".join(RECIPES)}')
     torch.manual_seed(seed)
-    if isinstance(arch, FCN): model = copy.deepcopy(arch)
+    if isinstance(arch, (FCN, LateFusion)): model = copy.deepcopy(arch)
     else:
         net = arch if isinstance(arch, Classifier) else _backbone(arch, weights, fc_width)
         model = fcn(net, len(dls.train.dataset.names), stride, padding=padding)
         deepest = [] if model.trained == 'all' else list(model.backbone)[-1:]
         _scaled(model, dls, recipe, deepest+[skip for _, skip, _ in model.fusions])
-    still = [model.backbone, model.fc] if freeze == 'all' else list(model.backbone.values())[:freeze]
-    for m in still: m.requires_grad_(False)
+    for net in streams(model):
+        still = [net.backbone, net.fc] if freeze == 'all' else list(net.backbone.values())[:freeze]
+        for part in still: part.requires_grad_(False)
     return _learner(model, dls, recipe, lr or RECIPES[recipe]['lr'], seed, **kwargs)
 
 # %% ../nbs/12_learner.ipynb #8cf3cda7
@@ -209,6 +214,7 @@ def refine(
     "A learner for the next stage: the same net with one skip more, its score at zero, at a lower rate (section 4.2)."
     model, row = learn.model.refined(stride), RECIPES[learn.recipe]
     kwargs.setdefault('loss', copy.deepcopy(learn.loss_func))
-    added = [k for k in model.layers if k in model.backbone and k not in learn.model.layers]
+    before, after = (streams(m)[0].layers for m in (learn.model, model))
+    added = [k for k in after if k != 'fr' and k not in before]
     if learn.recipe == 'modern': _scaled(model, learn.dls, 'modern', added)
     return _learner(model, learn.dls, learn.recipe, lr or learn.lr[2]*row['refine'], learn.seed, **kwargs)
