@@ -31,7 +31,8 @@ def _check(where, kind, m=None):
         raise InputError(f'{where}: {kind} upsamples, so what a cell sees depends on its phase; '
                          'cut the net below it')
     if isinstance(m, nn.modules.batchnorm._BatchNorm) and m.training:
-        raise InputError(f'{where}: {kind} in training mode mixes the whole batch; call eval() first')
+        raise InputError(f'{where}: {kind} in training mode mixes the whole batch; '
+                         'call eval() first')
 
 # %% ../nbs/03_upsampling.ipynb #f6654a3e
 def _pool_as_layer(graph, node):
@@ -47,7 +48,7 @@ def _pool_as_layer(graph, node):
     graph.add_submodule(node.target, layer(**settings))
 
 def _graph(net):
-    "The graph of `net`, its layers shared with it, all its pools layers; refuses what is not local."
+    "The graph of `net`, its layers shared with it, functional pools as layers; refuses what is not local."
     for name, m in net.named_modules(): _check(name or 'net', type(m).__name__, m)
     graph = traced(net)
     for node in graph.graph.nodes:
@@ -96,16 +97,15 @@ class _Visit(NamedTuple):
 def _walk(graph):
     "A `_Visit` for each node that a map runs through, the output last."
     layers = dict(graph.named_modules(remove_duplicate=False))
-    filters = node_filters(graph)
     dilations, growths, visits = {}, {}, []
-    for node in graph.graph.nodes:
+    for node, f in node_filters(graph).items():
         if node.op == 'placeholder':
             dilations[node] = 1, 1
             growths[node] = 0, 0
-        grown = {a: growths[a] for a in node.all_input_nodes if a in growths}
-        if not grown: continue
+            continue
         layer = layers[node.target] if node.op == 'call_module' else None
-        spans = _spans(node.name, filters[node])
+        spans = _spans(node.name, f)
+        grown = {a: growths[a] for a in node.all_input_nodes if a in growths}
         dilation = dilations[next(iter(grown))]
         growth = tuple(map(min, zip(*grown.values())))
         visits.append(_Visit(node, layer, spans, dilation, grown, growth))
@@ -115,10 +115,10 @@ def _walk(graph):
 
 # %% ../nbs/03_upsampling.ipynb #ed6f6e39
 def shift_and_stitch(
-    net:nn.Module,  # N x C x h x w -> one map of scores; torch.fx can trace it, its layers are local
+    net:nn.Module,  # N x C x h x w -> one map of scores; traceable, its layers local
     x,              # N x C x H x W
-):                  # N x scores x H-k+1 x W-k+1, k = receptive_field(net).kernel; with padding P: H+P-k+1
-    "One output for every pixel (section 3.2): `net` run on all f x f shifts of `x`, the maps interlaced."
+):                  # N x scores x H-k+1 x W-k+1, k = receptive_field(net).kernel; padded by P: H+P-k+1
+    "One output for every pixel (section 3.2): `net` run on all f x f shifts of `x`, interlaced."
     visits = _walk(_graph(net))
     output = visits[-1]
     sy, sx = output.dilation
@@ -128,9 +128,9 @@ def shift_and_stitch(
         raise InputError('image of {} x {} pixels: the smallest for this net is {} x {}'
                          .format(*size, *least))
     h, w = (n-k+1 for n, k in zip(size, least))
-    more = 0, 0
     padded = any(max(span.before, span.after) > 0 for visit in visits for span in visit.spans)
-    if not padded: more = [(k-n) % s for n, k, s in zip(size, least, (sy, sx))]     # branches may fit at k only
+    more = 0, 0                                                 # without padding branches may fit at k only
+    if not padded: more = [(k-n) % s for n, k, s in zip(size, least, (sy, sx))]
     stitched = None
     for a, b in product(range(min(sy, h)), range(min(sx, w))):
         shifted = F.pad(x, (0, b+more[1], 0, a+more[0]))[..., a:, b:]
@@ -142,7 +142,7 @@ def shift_and_stitch(
 
 # %% ../nbs/03_upsampling.ipynb #bd7ee2d0
 class DilatedAvgPool2d(nn.Module):
-    "Average pooling of stride 1 whose cells lie apart, which torch lacks: a convolution with equal weights."
+    "Average pooling of stride 1 with dilation, which torch lacks: a convolution with equal weights."
     def __init__(self,
         pool:nn.AvgPool2d,  # its window and its way of counting; its stride is removed
         dilation,           # pair (y, x): from one kernel cell to the next
@@ -164,7 +164,7 @@ class DilatedAvgPool2d(nn.Module):
         return F.conv2d(x, ones, dilation=self.dilation, groups=channels)
 
     def _counted(self, x):
-        "A map of 1 where a cell counts: torch counts its padding, or not, but never what ceil mode adds."
+        "1 for each cell that counts: torch counts its padding, or not, but never what ceil mode adds."
         cells = F.pad(torch.ones_like(x[:1, :1]), self.own_pads, value=float(self.counts_padding))
         return F.pad(cells, [p-q for p, q in zip(self.pads, self.own_pads)])
 
@@ -193,7 +193,7 @@ def _holds(m, pads):
     return top <= ky//2 and left <= kx//2
 
 def _rarefied(m, dilation, pads):
-    "Layer `m` with stride 1 and cells `dilation` apart, and the arguments of an `F.pad` in front, or None."
+    "Layer `m` without stride, cells `dilation` apart, and the arguments of an `F.pad` in front, or None."
     if isinstance(m, nn.AvgPool2d): return DilatedAvgPool2d(m, dilation, pads), None
     new = copy.copy(m)
     if isinstance(m, _PADS):
@@ -258,15 +258,17 @@ def _zeros_only(node, layer):
     else: mode = node.kwargs.get('mode', 'constant')
     mirrors = isinstance(layer, (nn.ReflectionPad2d, nn.ReplicationPad2d))
     if mirrors or mode not in ('zeros', 'constant'):
-        raise InputError(f'{node.name}: padding with other than zeros behind a stride; use shift_and_stitch')
+        raise InputError(f'{node.name}: padding with other than zeros behind a stride; '
+                         'use shift_and_stitch')
 
 def _can_rarefy(visit):
-    "Whether a node is of a kind that is rarefied; an `InputError` where one would have to be and is not."
+    "Whether a node is of a kind that is rarefied; an `InputError` where it would have to be and is not."
     node, layer = visit.node, visit.layer
     behind_stride = visit.dilation != (1, 1)
     known = layer is None or isinstance(layer, (nn.Conv2d, nn.MaxPool2d, nn.AvgPool2d, *_PADS))
     if getattr(node.target, '__name__', '') == 'conv2d':
-        raise InputError(f'{node.name}: a convolution called as a function is not rarefied; make it an nn.Conv2d')
+        raise InputError(f'{node.name}: a convolution called as a function is not rarefied; '
+                         'make it an nn.Conv2d')
     if not known and (behind_stride or any(span.stride != 1 for span in visit.spans)):
         raise InputError(f'{node.name}: how to rarefy a {type(layer).__name__} is not known; '
                          'use shift_and_stitch')
@@ -278,8 +280,8 @@ def _can_rarefy(visit):
 # %% ../nbs/03_upsampling.ipynb #0fdf1eaa
 def rarefy(
     net:nn.Module,   # as for `shift_and_stitch`
-)->nn.Module:        # its own parameters under the same names; a layer used twice comes out twice, on one weight
-    "A new net with all strides removed and all later filters rarefied (section 3.2): one run for every pixel."
+)->nn.Module:        # its own parameters, the same names; a layer used twice comes out twice, on one weight
+    "A new net, all strides removed and all later filters rarefied (section 3.2): one run for every pixel."
     try: copied = copy.deepcopy(net)
     except RuntimeError as e: raise InputError(f'the net cannot be copied ({str(e).partition(".")[0]})') from None
     graph, used = _graph(copied), set()
@@ -287,7 +289,7 @@ def rarefy(
         _cut_longer(graph, visit)
         if visit.spans == _STILL or not _can_rarefy(visit): continue
         name = visit.node.target
-        if name in used: name = f'{name}_{visit.node.name}'       # at its second place it has another dilation
+        if name in used: name = f'{name}_{visit.node.name}'     # at its second place, another dilation
         used.add(visit.node.target)
         if visit.layer is not None: _rarefy_layer(graph, visit, name)
         elif visit.node.target is F.pad: _rarefy_pad(visit)
