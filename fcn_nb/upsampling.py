@@ -235,7 +235,7 @@ def _rarefy_slice(visit):
     "Rarefy a node that cuts a map by slices."
     node = visit.node
     left, right, top, bottom = _pads(visit)
-    images_and_channels = spatial_slices(node.args[1])[:2]        # cut as they were
+    images_and_channels = spatial_slices(node.args[1])[:2]        # stay as they are
     cuts = slice(-top, bottom or None), slice(-left, right or None)
     node.args = node.all_input_nodes[0], (*images_and_channels, *cuts)
 
