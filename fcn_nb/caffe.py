@@ -21,7 +21,7 @@ from .backbones import *
 from .models import *
 
 # %% ../nbs/14_caffe.ipynb #88c4fe77
-_MESSAGES = dict(    # each message's fields as "name number type" in caffe.proto; a * where they repeat
+_MESSAGES = dict(  # message: its fields as "name number type" of caffe.proto, a * where they repeat
     Shape='dim 1 int64*',
     Blob ='num 1 int64, channels 2 int64, height 3 int64, width 4 int64, '
           'data 5 float*, shape 7 Shape, double_data 8 double*',
@@ -76,7 +76,7 @@ _MOST = 100_000    # fields and dimensions that a net may have in all; deep ones
 _INSIDE = {        # (message, number of its field): the message that the field holds
     ('Net', 2): 'V1', ('Net', 100): 'Layer', ('V1', 1): 'V0', ('V0', 50): 'Blob', ('V1', 6): 'Blob',
     ('Layer', 7): 'Blob', ('Blob', 7): 'Shape'}
-_WIDTHS = {0: 0, 1: 8, 3: 0, 4: 0, 5: 4}      # kind: bytes of its value; a group's fields simply follow
+_WIDTHS = {0: 0, 1: 8, 3: 0, 4: 0, 5: 4}      # kind: bytes of a value; a group's fields follow
 _UNPACKED = {5 << 3 | 5: 5, 8 << 3 | 1: 9}    # key of a float or double: bytes up to the next key
 
 def _varint(b, at):
@@ -125,7 +125,7 @@ def _count(b):
             if key & 7 != 2: continue                            # nothing that has a length
             field = message, key >> 3
             if field in _INSIDE: todo.append((_INSIDE[field], start, min(at, end)))
-            if field == ('Shape', 1): n += at-start              # packed: a dimension takes a byte or more
+            if field == ('Shape', 1): n += at-start              # packed: a byte or more each
     return n
 
 # %% ../nbs/14_caffe.ipynb #e55abcf4
@@ -134,7 +134,7 @@ def _parsed(path):
     size = check_file(path).stat().st_size
     if not 0 < size < 2**31:
         raise InputError(f'{path}: {size} bytes; a .caffemodel has from 1 to 2**31-1')
-    check_memory(2*size, path, 'close other programs')     # bytes and message, then message and arrays
+    check_memory(2*size, path, 'close other programs')   # bytes and message, then this and arrays
     try: content = path.read_bytes()
     except OSError as e: raise InputError(f'{path}: cannot be read ({reason(e)})') from None
     if _count(content) > _MOST:
@@ -160,8 +160,8 @@ def _layers(net):
 # %% ../nbs/14_caffe.ipynb #891c095a
 def load_caffemodel(
     path,    # a .caffemodel file, of any age
-)->dict:     # {layer name: [float32 arrays]} in the file's order; layers without weights are left out
-    "The weights of a Caffe net, of which nothing is executed; an `InputError` names a file that is none."
+)->dict:     # {layer name: [float32 arrays]} in the file's order, for each layer with weights
+    "The weights of a Caffe net; nothing is executed, and an `InputError` names a file that is none."
     layers = {}
     with memory_errors(path, 'close other programs'):
         net = _parsed(Path(path))
@@ -175,7 +175,7 @@ def load_caffemodel(
     return layers
 
 # %% ../nbs/14_caffe.ipynb #0d271cf9
-INPUTS = dict(    # what a stream of the release reads: the order of our channels there, and their means
+INPUTS = dict(    # what a stream of the release reads: the order of our channels, and their means
     voc     =dict(order='BGR', mean=(104.00699, 116.66877, 122.67892)),
     context =dict(order='BGR', mean=(104.007, 116.669, 122.679)),
     siftflow=dict(order='BGR', mean=(114.578, 115.294, 108.353)),
@@ -191,7 +191,7 @@ class Release(NamedTuple):
     file:str               # its name on the release's server; '' where none was published
     score:tuple            # (mean IU, split, who states it); () where nobody does
     arch:str='vgg16'       # the backbone
-    streams:dict={}        # {ending of its layers' names: its row of `INPUTS`}; {}: one, that of `data`
+    streams:dict={}        # {ending of its layers' names: row of `INPUTS`}; {}: one, that of `data`
     heads:tuple=('',)      # what the names of each head's layers end in
     scales:tuple=()        # the skips that are multiplied by a factor before their score
     renamed:dict={}        # layers that go by another name
@@ -273,7 +273,7 @@ CONVS = dict(
     vgg16='''conv1_1 conv1_2 conv2_1 conv2_2 conv3_1 conv3_2 conv3_3
         conv4_1 conv4_2 conv4_3 conv5_1 conv5_2 conv5_3'''.split(),
     caffenet='conv1 conv2 conv3 conv4 conv5'.split())
-_UPS = {32: ['upscore'], 16: ['upscore2', 'upscore16'],     # the upsamplings of a net of each stride
+_UPS = {32: ['upscore'], 16: ['upscore2', 'upscore16'],    # the upsamplings, by stride
         8: ['upscore2', 'upscore_pool4', 'upscore8']}
 
 def release_layers(
@@ -410,7 +410,7 @@ def fcn_from_caffe(
     name:str,   # which net of the release it is: a name in `RELEASE`
     arch=None,  # a backbone of the same layers in other widths; None: the release's own
 )->nn.Module:   # in eval mode
-    "A net of the authors' release for `predict`: weights, geometry, preprocessing, classes and colours."
+    "A net of the authors' release for `predict`: weights, geometry, preprocessing, classes, colours."
     net = release(name)
     try: check_file(path)
     except InputError as e: raise InputError(f'{e}; {weights_url(name)}') from None
