@@ -22,10 +22,10 @@ from .backbones import *
 from .models import *
 
 # %% ../nbs/14_caffe.ipynb #88c4fe77
-_MESSAGES = dict(  # message: its fields as "name number type", a * after what is repeated; numbers as in caffe.proto
+_MESSAGES = dict(  # message: its fields as "name number type" of caffe.proto, a * where they repeat
     Shape='dim 1 int64*',
-    Blob ='num 1 int64, channels 2 int64, height 3 int64, width 4 int64, data 5 float*, shape 7 Shape, '
-          'double_data 8 double*',
+    Blob ='num 1 int64, channels 2 int64, height 3 int64, width 4 int64, '
+          'data 5 float*, shape 7 Shape, double_data 8 double*',
     V0   ='name 1 bytes, blobs 50 Blob*',
     V1   ='layer 1 V0, name 4 bytes, blobs 6 Blob*',
     Layer='name 1 bytes, blobs 7 Blob*',
@@ -34,15 +34,21 @@ _MESSAGES = dict(  # message: its fields as "name number type", a * after what i
 # %% ../nbs/14_caffe.ipynb #d5d2b790
 def _message(messages, top):
     "The class of message `top`, made from a table like `_MESSAGES`."
-    file = descriptor_pb2.FileDescriptorProto(name='fcn_nb.proto', package='fcn_nb', syntax='proto2')
-    for name, fields in messages.items():
-        message = file.message_type.add(name=name)
-        for field, n, kind in (f.split() for f in fields.split(', ')):
-            kind, many = kind.rstrip('*'), kind.endswith('*')
-            made = message.field.add(name=field, number=int(n), label=3 if many else 1)
-            if kind in messages: made.type, made.type_name = made.TYPE_MESSAGE, f'.fcn_nb.{kind}'
-            else: made.type = getattr(made, f'TYPE_{kind.upper()}')
-    pool = descriptor_pool.DescriptorPool(); pool.AddSerializedFile(file.SerializeToString())
+    file = descriptor_pb2.FileDescriptorProto(name='fcn_nb.proto', package='fcn_nb')
+    file.syntax = 'proto2'
+    for message, fields in messages.items():
+        entries = file.message_type.add(name=message).field
+        for line in fields.split(', '):
+            name, number, kind = line.split()
+            entry = entries.add(name=name, number=int(number))
+            entry.label = entry.LABEL_REPEATED if kind.endswith('*') else entry.LABEL_OPTIONAL
+            kind = kind.rstrip('*')
+            if kind in messages:
+                entry.type = entry.TYPE_MESSAGE
+                entry.type_name = f'.fcn_nb.{kind}'
+            else: entry.type = getattr(entry, f'TYPE_{kind.upper()}')
+    pool = descriptor_pool.DescriptorPool()
+    pool.AddSerializedFile(file.SerializeToString())
     return message_factory.GetMessageClass(pool.FindMessageTypeByName(f'fcn_nb.{top}'))
 
 _Net = _message(_MESSAGES, 'Net')
@@ -50,34 +56,54 @@ _Net = _message(_MESSAGES, 'Net')
 # %% ../nbs/14_caffe.ipynb #0d70b369
 _OLD = 'num', 'channels', 'height', 'width'
 
+def _shape(blob):
+    "The shape that a blob states, in four fields or as a list."
+    if any(blob.HasField(f) for f in _OLD): return [getattr(blob, f) for f in _OLD]
+    return list(blob.shape.dim)
+
 def _array(blob, what):
     "The float32 array of a blob; `what` names it in errors."
-    old = any(blob.HasField(f) for f in _OLD)
-    shape = [getattr(blob, f) for f in _OLD] if old else list(blob.shape.dim)
+    shape = _shape(blob)
     values = blob.double_data if len(blob.double_data) else blob.data
     if len(shape) > 32 or min(shape, default=1) < 1 or prod(shape) != len(values):
         raise InputError(f'{what}: it states the shape {shape[:8]} and holds {len(values)} values')
-    with np.errstate(over='ignore'): a = np.fromiter(values, np.float32, len(values)).reshape(shape)
+    with np.errstate(over='ignore'):
+        a = np.fromiter(values, np.float32, len(values)).reshape(shape)
     if not np.isfinite(a).all(): raise InputError(f'{what}: it holds values that are not finite')
     return a
 
 # %% ../nbs/14_caffe.ipynb #78012484
 _MOST = 100_000    # fields and dimensions that a net may have in all; deep ones have some thousands
-_INSIDE = {('Net', 2): 'V1', ('Net', 100): 'Layer', ('V1', 1): 'V0', ('V0', 50): 'Blob', ('V1', 6): 'Blob',
-           ('Layer', 7): 'Blob', ('Blob', 7): 'Shape'}
-_UNPACKED = {5 << 3 | 5: 5, 8 << 3 | 1: 9}    # the key of one float or double of a blob: bytes up to the next key
+_INSIDE = {        # (message, number of its field): the message that the field holds
+    ('Net', 2): 'V1', ('Net', 100): 'Layer', ('V1', 1): 'V0', ('V0', 50): 'Blob', ('V1', 6): 'Blob',
+    ('Layer', 7): 'Blob', ('Blob', 7): 'Shape'}
+_WIDTHS = {0: 0, 1: 8, 3: 0, 4: 0, 5: 4}      # kind: bytes of a value; a group's fields follow
+_UNPACKED = {5 << 3 | 5: 5, 8 << 3 | 1: 9}    # key of a float or double: bytes up to the next key
 
 def _varint(b, at):
     "The whole number that stands at `at`, seven bits a byte, and where it ends."
+    n = 0
     for i in range(10):
-        if b[at+i] < 128: return sum((b[at+j] & 127) << 7*j for j in range(i+1)), at+i+1
+        n |= (b[at+i] & 127) << 7*i
+        if b[at+i] < 128: return n, at+i+1
     raise IndexError('no number is longer')
+
+def _field(b, at):
+    "A field's key, where its value begins and where that ends; an IndexError where there is none."
+    key, at = _varint(b, at)
+    size = _WIDTHS.get(key & 7, len(b))     # of another kind protobuf reads none, nor what follows
+    if key & 7 == 0: _, at = _varint(b, at)
+    if key & 7 == 2: size, at = _varint(b, at)
+    return key, at, at+size
 
 def _run_end(b, at, end):
     "Where the run of unpacked values ends that starts at `at`: the same key again and again."
-    key, width = b[at:at+1], _UNPACKED[b[at]]
+    key = b[at:at+1]
+    width = _UNPACKED[b[at]]
+    count = 1
     while at < end:
-        keys = b[at:min(end, at+width*2**16):width]
+        count = min(2*count, 2**16)      # a run may be of one value, or of a hundred million
+        keys = b[at:min(end, at+width*count):width]
         same = len(keys)-len(keys.lstrip(key))
         at += same*width
         if same < len(keys): break
@@ -85,8 +111,9 @@ def _run_end(b, at, end):
 
 # %% ../nbs/14_caffe.ipynb #486dffce
 def _count(b):
-    "How many fields and dimensions a net has, a run of values as one; where they are too many, some of them."
-    todo, n = [('Net', 0, len(b))], 0
+    "Fields and dimensions of a net, a run of values as one; where they are too many, some of them."
+    todo = [('Net', 0, len(b))]
+    n = 0
     while todo and n <= _MOST:
         message, at, end = todo.pop()
         while at < end and n <= _MOST:
@@ -94,22 +121,21 @@ def _count(b):
             if message == 'Blob' and b[at] in _UNPACKED:
                 at = _run_end(b, at, end)
                 continue
-            try:
-                key, at = _varint(b, at)
-                size, at = _varint(b, at) if key & 7 in (0, 2) else (0, at)
+            try: key, start, at = _field(b, at)
             except IndexError: break
-            field, kind = (message, key >> 3), key & 7
-            if kind == 2 and field in _INSIDE: todo.append((_INSIDE[field], at, min(at+size, end)))
-            if kind == 2 and field == ('Shape', 1): n += size       # packed: a dimension takes a byte or more
-            at += (0, 8, size, 0, 0, 4, end, end)[kind]     # the room of its value; a group's fields simply follow
+            if key & 7 != 2: continue                            # nothing that has a length
+            field = message, key >> 3
+            if field in _INSIDE: todo.append((_INSIDE[field], start, min(at, end)))
+            if field == ('Shape', 1): n += at-start              # packed: a byte or more each
     return n
 
 # %% ../nbs/14_caffe.ipynb #e55abcf4
 def _parsed(path):
     "The message in a file, its sizes checked first; the file's own bytes are let go."
     size = check_file(path).stat().st_size
-    if not 0 < size < 2**31: raise InputError(f'{path}: {size} bytes; a .caffemodel has from 1 to 2**31-1')
-    check_memory(2*size, path, 'close other programs')     # for the message beside the file's bytes, then the arrays
+    if not 0 < size < 2**31:
+        raise InputError(f'{path}: {size} bytes; a .caffemodel has from 1 to 2**31-1')
+    check_memory(2*size, path, 'close other programs')   # bytes and message, then this and arrays
     try: content = path.read_bytes()
     except OSError as e: raise InputError(f'{path}: cannot be read ({reason(e)})') from None
     if _count(content) > _MOST:
@@ -121,28 +147,36 @@ def _parsed(path):
 def _name(path, layer):
     "The name of a layer with weights."
     if not layer.name: raise InputError(f'{path}: a layer with weights and without a name')
-    if len(layer.name) > 1000: raise InputError(f'{path}: a layer with a name of {len(layer.name)} bytes')
+    if len(layer.name) > 1000:
+        raise InputError(f'{path}: a layer with a name of {len(layer.name)} bytes')
     try: return layer.name.decode()
-    except UnicodeDecodeError: raise InputError(f'{path}: the name of layer {layer.name[:40]!r} is not UTF-8') from None
+    except UnicodeDecodeError:
+        raise InputError(f'{path}: the name of layer {layer.name[:40]!r} is not UTF-8') from None
+
+def _layers(net):
+    "The layers of a net, whichever generation they are of."
+    for v1 in net.layers: yield v1.layer if v1.HasField('layer') else v1
+    yield from net.layer
 
 # %% ../nbs/14_caffe.ipynb #891c095a
 def load_caffemodel(
     path,    # a .caffemodel file, of any age
-)->dict:     # {layer name: [float32 arrays]}, in the file's order; layers without weights are left out
-    "The weights of a Caffe net; an `InputError` of one line that names the file if it is none. Nothing is executed."
+)->dict:     # {layer name: [float32 arrays]} in the file's order, for each layer with weights
+    "The weights of a Caffe net; nothing is executed, and an `InputError` names a file that is none."
     layers = {}
     with memory_errors(path, 'close other programs'):
         net = _parsed(Path(path))
-        for layer in [*(v1.layer if v1.HasField('layer') else v1 for v1 in net.layers), *net.layer]:
+        for layer in _layers(net):
             if not layer.blobs: continue
             name = _name(path, layer)
             if name in layers: raise InputError(f'{path}: two layers of the name {name[:40]!r}')
-            layers[name] = [_array(b, f'{path}: {name[:40]!r}, blob {i}') for i, b in enumerate(layer.blobs)]
+            what = f'{path}: {name[:40]!r}, blob'
+            layers[name] = [_array(b, f'{what} {i}') for i, b in enumerate(layer.blobs)]
     if not layers: raise InputError(f'{path}: no layer with weights in it; is it a .caffemodel?')
     return layers
 
 # %% ../nbs/14_caffe.ipynb #0d271cf9
-INPUTS = dict(  # what a stream of the release reads: its order of our channels, and their mean in that order
+INPUTS = dict(    # what a stream of the release reads: the order of our channels, and their means
     voc     =dict(order='BGR', mean=(104.00699, 116.66877, 122.67892)),
     context =dict(order='BGR', mean=(104.007, 116.669, 122.679)),
     siftflow=dict(order='BGR', mean=(114.578, 115.294, 108.353)),
@@ -158,30 +192,41 @@ class Release(NamedTuple):
     file:str               # its name on the release's server; '' where none was published
     score:tuple            # (mean IU, split, who states it); () where nobody does
     arch:str='vgg16'       # the backbone
-    streams:dict={}        # {what the names of a stream's layers end in: the row of `INPUTS`}; {}: one, reading `data`
+    streams:dict={}        # {ending of its layers' names: row of `INPUTS`}; {}: one, that of `data`
     heads:tuple=('',)      # what the names of each head's layers end in
     scales:tuple=()        # the skips that are multiplied by a factor before their score
     renamed:dict={}        # layers that go by another name
 
 # %% ../nbs/14_caffe.ipynb #d670a803
-_SEG, _SIFT = ('seg11valid', 'release'), dict(heads=('_sem', '_geo'))
+_VOC = 'seg11valid', 'release'
+_NYUD = 'test', 'CVPR, Table 4'
+_VAL = 'val', 'arXiv v2'
+_HEADS = '_sem', '_geo'
+
 RELEASE = {
-    'fcn32s':              Release(21, 32, 'voc', 'fcn32s-heavy-pascal', (63.6, *_SEG)),
-    'fcn16s':              Release(21, 16, 'voc', 'fcn16s-heavy-pascal', (65.0, *_SEG)),
-    'fcn8s':               Release(21,  8, 'voc', 'fcn8s-heavy-pascal',  (65.5, *_SEG)),
-    'fcn8s-atonce':        Release(21,  8, 'voc', 'fcn8s-atonce-pascal', (65.4, *_SEG), scales=('pool4', 'pool3')),
-    'fcn-alexnet':         Release(21, 32, 'voc', 'fcn-alexnet-pascal',  (48.0, *_SEG), arch='caffenet'),
-    'nyud-fcn32s-color':   Release(40, 32, 'nyud', 'nyud-fcn32s-color-heavy', (29.2, 'test', 'CVPR, Table 4')),
-    'nyud-fcn32s-hha':     Release(40, 32, 'nyud', 'nyud-fcn32s-hha-heavy', (24.2, 'test', 'CVPR, Table 4'),
-                                   streams={'': 'hha'}),
-    'nyud-fcn32s-color-d': Release(40, 32, 'nyud', '', (30.5, 'test', 'CVPR, Table 4'), streams={'': 'nyud_d'},
-                                   renamed={'conv1_1': 'conv1_1_bgrd'}),
-    'nyud-fcn32s-color-hha': Release(40, 32, 'nyud', 'nyud-fcn32s-color-hha-heavy', (32.8, 'test', 'CVPR, Table 4'),
+    'fcn32s':       Release(21, 32, 'voc', 'fcn32s-heavy-pascal', (63.6, *_VOC)),
+    'fcn16s':       Release(21, 16, 'voc', 'fcn16s-heavy-pascal', (65.0, *_VOC)),
+    'fcn8s':        Release(21,  8, 'voc', 'fcn8s-heavy-pascal',  (65.5, *_VOC)),
+    'fcn8s-atonce': Release(21,  8, 'voc', 'fcn8s-atonce-pascal', (65.4, *_VOC),
+                            scales=('pool4', 'pool3')),
+    'fcn-alexnet':  Release(21, 32, 'voc', 'fcn-alexnet-pascal',  (48.0, *_VOC), arch='caffenet'),
+
+    'nyud-fcn32s-color': Release(40, 32, 'nyud', 'nyud-fcn32s-color-heavy', (29.2, *_NYUD)),
+    'nyud-fcn32s-hha':   Release(40, 32, 'nyud', 'nyud-fcn32s-hha-heavy',   (24.2, *_NYUD),
+                                 streams={'': 'hha'}),
+    'nyud-fcn32s-color-d':   Release(40, 32, 'nyud', '', (30.5, *_NYUD),
+                                     streams={'': 'nyud_d'}, renamed={'conv1_1': 'conv1_1_bgrd'}),
+    'nyud-fcn32s-color-hha': Release(40, 32, 'nyud', 'nyud-fcn32s-color-hha-heavy', (32.8, *_NYUD),
                                      streams={'color': 'nyud', 'hha': 'hha'}),
-    **{f'siftflow-fcn{s}s': Release((33, 3), s, 'siftflow', f'siftflow-fcn{s}s-heavy', score, **_SIFT)
-       for s, score in {32: (), 16: (39.5, 'test', 'CVPR, Table 5'), 8: ()}.items()},
-    **{f'pascalcontext-fcn{s}s': Release(60, s, 'context', f'pascalcontext-fcn{s}s-heavy', (iu, 'val', 'arXiv v2'))
-       for s, iu in {32: 31.8, 16: 34.8, 8: 35.1}.items()}}
+
+    'siftflow-fcn32s': Release((33, 3), 32, 'siftflow', 'siftflow-fcn32s-heavy', (), heads=_HEADS),
+    'siftflow-fcn16s': Release((33, 3), 16, 'siftflow', 'siftflow-fcn16s-heavy',
+                               (39.5, 'test', 'CVPR, Table 5'), heads=_HEADS),
+    'siftflow-fcn8s':  Release((33, 3),  8, 'siftflow', 'siftflow-fcn8s-heavy',  (), heads=_HEADS),
+
+    'pascalcontext-fcn32s': Release(60, 32, 'context', 'pascalcontext-fcn32s-heavy', (31.8, *_VAL)),
+    'pascalcontext-fcn16s': Release(60, 16, 'context', 'pascalcontext-fcn16s-heavy', (34.8, *_VAL)),
+    'pascalcontext-fcn8s':  Release(60,  8, 'context', 'pascalcontext-fcn8s-heavy',  (35.1, *_VAL))}
 
 # %% ../nbs/14_caffe.ipynb #d4d02fbd
 def release(
@@ -200,29 +245,37 @@ def weights_url(
     return f'the weights of {name} are at http://dl.caffe.berkeleyvision.org/{file}.caffemodel'
 
 # %% ../nbs/14_caffe.ipynb #8daf223f
-_NAMES = dict(  # one text a head; _ stands for a space. The void of NYUDv2 and SIFT Flow is no class
+_NAMES = dict(    # one text a head; _ is a space. The void of NYUDv2 and SIFT Flow is no class
     voc=[' '.join(VOC_CLASSES)],
-    context=[' '.join(VOC_CLASSES)+''' bag bed bench book building cabinet ceiling clothes computer cup door fence
-        floor flower food grass ground keyboard light mountain mouse curtain platform sign plate road rock shelves
-        sidewalk sky snow bedcloth track tree truck wall water window wood'''],
-    nyud=['''wall floor cabinet bed chair sofa table door window bookshelf picture counter blinds desk shelves curtain
-        dresser pillow mirror floor_mat clothes ceiling books refrigerator television paper towel shower_curtain box
-        whiteboard person night_stand toilet sink lamp bathtub bag otherstructure otherfurniture otherprop'''],
-    siftflow=['''awning balcony bird boat bridge building bus car cow crosswalk desert door fence field grass moon
-        mountain person plant pole river road rock sand sea sidewalk sign sky staircase streetlight sun tree window''',
+    context=[' '.join(VOC_CLASSES)+''' bag bed bench book building cabinet ceiling clothes computer
+        cup door fence floor flower food grass ground keyboard light mountain mouse curtain platform
+        sign plate road rock shelves sidewalk sky snow bedcloth track tree truck wall water window
+        wood'''],
+    nyud=['''wall floor cabinet bed chair sofa table door window bookshelf picture counter blinds
+        desk shelves curtain dresser pillow mirror floor_mat clothes ceiling books refrigerator
+        television paper towel shower_curtain box whiteboard person night_stand toilet sink lamp
+        bathtub bag otherstructure otherfurniture otherprop'''],
+    siftflow=['''awning balcony bird boat bridge building bus car cow crosswalk desert door fence
+        field grass moon mountain person plant pole river road rock sand sea sidewalk sign sky
+        staircase streetlight sun tree window''',
         'sky horizontal vertical'])
 
 def class_names(
     name:str,  # a net of the release
 )->list:       # the names; one list a head where there are several
     "The classes of a net of the release, in the order of its outputs."
-    lists = [[n.replace('_', ' ') for n in names.split()] for names in _NAMES[release(name).data]]
+    lists = []
+    for names in _NAMES[release(name).data]:
+        lists.append([n.replace('_', ' ') for n in names.split()])
     return lists if len(lists) > 1 else lists[0]
 
 # %% ../nbs/14_caffe.ipynb #069ef833
-CONVS = dict(vgg16=[f'conv{b}_{i}' for b, n in enumerate((2, 2, 3, 3, 3), 1) for i in range(1, n+1)],
-             caffenet=[f'conv{i}' for i in range(1, 6)])
-_UPS = {32: ['upscore'], 16: ['upscore2', 'upscore16'], 8: ['upscore2', 'upscore_pool4', 'upscore8']}
+CONVS = dict(
+    vgg16='''conv1_1 conv1_2 conv2_1 conv2_2 conv3_1 conv3_2 conv3_3
+        conv4_1 conv4_2 conv4_3 conv5_1 conv5_2 conv5_3'''.split(),
+    caffenet='conv1 conv2 conv3 conv4 conv5'.split())
+_UPS = {32: ['upscore'], 16: ['upscore2', 'upscore16'],    # the upsamplings, by stride
+        8: ['upscore2', 'upscore_pool4', 'upscore8']}
 
 def release_layers(
     name:str,       # a net of the release
@@ -230,26 +283,34 @@ def release_layers(
 )->dict:            # {our layer: names of theirs, one a head}
     "Which layers of the release's net make each of ours."
     net = release(name)
-    scores, ups = ['fr', 'pool4', 'pool3'][:len(_UPS[net.stride])], _UPS[net.stride]
-    one = {f'backbone.{conv}': conv for conv in CONVS[net.arch]} | {'fc.fc6': 'fc6', 'fc.fc7': 'fc7'}
-    return {**{ours: (net.renamed.get(theirs, theirs)+stream,) for ours, theirs in one.items()},
-            **{f'score.{s}': tuple(f'score_{s}{stream}{head}' for head in net.heads) for s in scores},
-            **{f'up.{s}': tuple(up+head for head in net.heads) for s, up in zip([*scores[:-1], 'out'], ups)},
-            **{f'scale.{s}': (f'scale_{s}{stream}',) for s in net.scales}}
+    ups = _UPS[net.stride]
+    scores = ['fr', 'pool4', 'pool3'][:len(ups)]
+    layers = {}
+    for conv in CONVS[net.arch]: layers[f'backbone.{conv}'] = (net.renamed.get(conv, conv)+stream,)
+    for fc in ('fc6', 'fc7'): layers[f'fc.{fc}'] = (fc+stream,)
+    for s in scores: layers[f'score.{s}'] = tuple(f'score_{s}{stream}{head}' for head in net.heads)
+    for s, up in zip([*scores[:-1], 'out'], ups):
+        layers[f'up.{s}'] = tuple(up+head for head in net.heads)
+    for s in net.scales: layers[f'scale.{s}'] = (f'scale_{s}{stream}',)
+    return layers
 
 # %% ../nbs/14_caffe.ipynb #42f818a0
 def _kernels(a, what):
-    "C x 1 x k x k: the kernels of an upsampling that treats each class by itself, stored dense or by group."
-    c, per = a.shape[:2] if a.ndim == 4 else (0, 0)
-    own = a if per == 1 else a[range(c), range(c)][:, None] if per == c > 0 else a[:0]
-    if not own.size or np.count_nonzero(own) != np.count_nonzero(a):
-        raise InputError(f'{what}: an upsampling of shape {a.shape} that mixes the classes')
+    "C x 1 x k x k: an upsampling's kernels, one a class, whether stored so or as C x C of them."
+    error = InputError(f'{what}: an upsampling of shape {a.shape} that mixes the classes')
+    if a.ndim != 4 or not a.size or a.shape[1] not in (1, len(a)): raise error
+    if a.shape[1] == 1: return a
+    diagonal = range(len(a))
+    own = a[diagonal, diagonal][:, None]
+    if np.count_nonzero(own) != np.count_nonzero(a): raise error
     return own
 
 def _check_bilinear(kernels, stride, what):
-    "The last upsampling must be bilinear: here it is fixed."
-    bilinear = 1-np.abs(np.arange(kernels.shape[-1])-(kernels.shape[-1]-1)/2)/stride
-    if np.abs(kernels-np.outer(bilinear, bilinear)).max() > 1e-5: raise InputError(f'{what}: not the bilinear kernel')
+    "The last upsampling must be bilinear, for here it is fixed."
+    k = kernels.shape[-1]
+    bilinear = 1-np.abs(np.arange(k)-(k-1)/2)/stride
+    if np.abs(kernels-np.outer(bilinear, bilinear)).max() > 1e-5:
+        raise InputError(f'{what}: not the bilinear kernel')
 
 # %% ../nbs/14_caffe.ipynb #4ded3daf
 def _fit(a, shape, what):
@@ -262,19 +323,25 @@ def _blobs(layers, names, wanted):
     "The arrays of each of the layers `names`, `wanted` of them each."
     for n in names:
         if n not in layers: raise InputError(f'there is no layer {n}')
-        if len(layers[n]) != wanted: raise InputError(f'{n}: {len(layers[n])} blobs, wanted {wanted}')
+        if len(layers[n]) != wanted:
+            raise InputError(f'{n}: {len(layers[n])} blobs, wanted {wanted}')
     return [layers[n] for n in names]
 
 # %% ../nbs/14_caffe.ipynb #552f01b3
 def _conv(blobs, names, shapes, counts):
-    "Weight and bias of one convolution from those of its heads, whose output channels are `counts`."
-    def one(i, shape):
-        return np.concatenate([_fit(b[i], (c, *shape[1:]), f'{n}, blob {i}') for b, n, c in zip(blobs, names, counts)])
-    return [torch.from_numpy(one(i, shape)) for i, shape in enumerate(shapes)]
+    "Weight and bias of one convolution, put together from its heads of `counts` channels."
+    tensors = []
+    for i, shape in enumerate(shapes):
+        heads = zip(blobs, names, counts)
+        parts = [_fit(b[i], (c, *shape[1:]), f'{n}, blob {i}') for b, n, c in heads]
+        tensors.append(torch.from_numpy(np.concatenate(parts)))
+    return tensors
 
 def _up(blobs, names, kernel, counts):
-    "C x 1 x k x k: the kernels of an upsampling from those of its heads."
-    return np.concatenate([_fit(_kernels(b[0], n), (c, 1, kernel, kernel), n) for b, n, c in zip(blobs, names, counts)])
+    "C x 1 x k x k: the kernels of an upsampling, put together from those of its heads."
+    shapes = [(c, 1, kernel, kernel) for c in counts]
+    parts = [_fit(_kernels(b[0], n), shape, n) for b, n, shape in zip(blobs, names, shapes)]
+    return np.concatenate(parts)
 
 def _factor(blobs, names):
     "The one number that a Scale layer multiplies all channels by."
@@ -283,20 +350,25 @@ def _factor(blobs, names):
     return float(factors[0])
 
 # %% ../nbs/14_caffe.ipynb #c3e9eb90
+def _class_counts(net):
+    "How many classes each head of a `Release` has."
+    return net.classes if isinstance(net.classes, tuple) else (net.classes,)
+
 def _tensors(layers, net, model, own, ours, theirs):
-    "{our tensor: value} of one row of `release_layers`; `own` are the shapes of the model's tensors."
+    "{our tensor: value} of one row of `release_layers`; `own`: the shapes of the model's tensors."
     part, _, at = ours.partition('.')
-    heads = net.classes if isinstance(net.classes, tuple) else (net.classes,)
     blobs = _blobs(layers, theirs, 1 if part in ('up', 'scale') else 2)
     if part == 'scale': return {ours: _factor(blobs, theirs)}
     if part == 'up':
-        kernels = _up(blobs, theirs, model.up[at].filter.out_size(1), heads)     # one cell becomes one kernel
+        kernel = model.up[at].filter.out_size(1)     # one cell becomes one kernel
+        kernels = _up(blobs, theirs, kernel, _class_counts(net))
         if at != 'out': return {f'{ours}.weight': torch.from_numpy(kernels)}
         _check_bilinear(kernels, net.stride, theirs[0])
         return {}
     shapes = own[f'{ours}.weight'], own[f'{ours}.bias']
-    values = _conv(blobs, theirs, shapes, heads if part == 'score' else shapes[1])
-    return {f'{ours}.weight': values[0], f'{ours}.bias': values[1]}
+    counts = _class_counts(net) if part == 'score' else shapes[1]
+    weight, bias = _conv(blobs, theirs, shapes, counts)
+    return {f'{ours}.weight': weight, f'{ours}.bias': bias}
 
 # %% ../nbs/14_caffe.ipynb #71316348
 def release_state(
@@ -307,26 +379,30 @@ def release_state(
 )->tuple:           # (state dict for `model`, factors for `model.scale`)
     "The weights of a net of the release in our names and shapes."
     own = {k: tuple(v.shape) for k, v in model.state_dict().items()}
-    blocks = {f'backbone.{k.split(".")[2]}': k.removesuffix('.weight') for k in own
-              if k.startswith('backbone.') and k.endswith('.weight')}
-    found = {}
+    with_weight = [k.removesuffix('.weight') for k in own if k.endswith('.weight')]
+    places = {f'backbone.{k.split(".")[2]}': k for k in with_weight if k.startswith('backbone.')}
+    state, scale = {}, {}
     for ours, theirs in release_layers(name, stream).items():
-        ours = blocks.get(ours, ours)
-        found |= _tensors(layers, release(name), model, own, ours, theirs)
-    scale = {k[6:]: v for k, v in found.items() if k.startswith('scale.')}
-    return {k: v for k, v in found.items() if k[6:] not in scale}, scale
+        ours = places.get(ours, ours)
+        tensors = _tensors(layers, release(name), model, own, ours, theirs)
+        if ours.startswith('scale.'): scale[ours.removeprefix('scale.')] = tensors[ours]
+        else: state |= tensors
+    return state, scale
 
 # %% ../nbs/14_caffe.ipynb #1983263e
 def _stream(layers, name, stream, reads, arch):
     "One stream of a net of the release, with its weights and its preprocessing."
-    net, pre = release(name), INPUTS[reads]
+    net = release(name)
+    order_and_mean = INPUTS[reads]
+    channels = len(order_and_mean['mean'])
     with torch.device('meta'):
-        model = fcn(arch or net.arch, classes=net.classes, stride=net.stride, padding=100, learn_upsampling=True,
-                    channels=len(pre['mean']))
+        model = fcn(arch or net.arch, classes=net.classes, stride=net.stride, padding=100,
+                    learn_upsampling=True, channels=channels)
     state, scale = release_state(layers, name, model, stream)
     model.load_state_dict(state, assign=True)
     model.scale.update(scale)
-    model.preprocess, model.trained = Preprocess(**pre, std=(1.,)*len(pre['mean'])), 'all'
+    model.preprocess = Preprocess(**order_and_mean, std=(1.,)*channels)
+    model.trained = 'all'
     return model
 
 # %% ../nbs/14_caffe.ipynb #fc26f04e
@@ -335,18 +411,20 @@ def fcn_from_caffe(
     name:str,   # which net of the release it is: a name in `RELEASE`
     arch=None,  # a backbone of the same layers in other widths; None: the release's own
 )->nn.Module:   # in eval mode
-    "A net of the authors' release, ready for `predict`: weights, geometry, preprocessing, classes and colours."
+    "A net of the authors' release for `predict`: weights, geometry, preprocessing, classes, colours."
     net = release(name)
     try: check_file(path)
     except InputError as e: raise InputError(f'{e}; {weights_url(name)}') from None
-    layers, streams = load_caffemodel(path), net.streams or {'': net.data}
+    layers = load_caffemodel(path)
+    streams = net.streams or {'': net.data}
     with memory_errors(path, 'close other programs'):
         try: models = [_stream(layers, name, stream, reads, arch) for stream, reads in streams.items()]
         except InputError as e: raise InputError(f'{path}: not the weights of {name}: {e}') from None
         model = models[0] if len(models) == 1 else LateFusion(*models, 'mean')
     used = {n for stream in streams for theirs in release_layers(name, stream).values() for n in theirs}
     left = [n for n in layers if n not in used]
-    if left: raise InputError(f'{path}: not the weights of {name}: it has no layer {left[0][:40]!r}')
-    n = max(net.classes) if isinstance(net.classes, tuple) else net.classes
+    if left:
+        raise InputError(f'{path}: not the weights of {name}: it has no layer {left[0][:40]!r}')
+    n = max(_class_counts(net))
     model.meta.update(names=class_names(name), colors=palette(n).tolist())
     return model.eval()
