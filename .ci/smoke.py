@@ -164,8 +164,33 @@ def cli():
         code, _, err = ended(fcn_predict, f'{d}/none.safetensors', [image])
         assert code == 2 and len(err) == 1 and 'none.safetensors: no such file' in err[0], err
 
+def readme():
+    "The README's python, with a folder of scenes for the reader's own, a small net, one epoch and no weights."
+    import re, tempfile
+    from contextlib import chdir
+    from pathlib import Path
+    from PIL import Image
+    from fcn_nb.scenes import SCENE_CLASSES, scene
+    text = (Path(__file__).parent.parent/'README.md').read_text(encoding='utf-8')
+    blocks = re.findall(r'```python\n(.*?)```', text, re.S)
+    smaller = {"'vgg16'": "'mini'", "weights='imagenet'": 'weights=None', '(240, 320)': '(64, 64)', 'fit_recipe(12)': 'fit_recipe(1)'}
+    with tempfile.TemporaryDirectory() as d, chdir(d):
+        for part in ('images', 'masks'): Path('my_data', part).mkdir(parents=True)
+        Path('my_data/codes.txt').write_text('\n'.join(SCENE_CLASSES))
+        for i in range(8):
+            s = scene(i, 64)
+            Image.fromarray(s.image).save(f'my_data/images/{i}.png')
+            Image.fromarray(s.mask).save(f'my_data/masks/{i}.png')
+        Image.fromarray(scene(9, (40, 52)).image).save('image.jpg')
+        run = {}
+        for block in blocks:
+            for old, new in smaller.items(): block = block.replace(old, new)
+            exec(block, run)
+        assert len(blocks) == 2 and run['ids'].shape == (40, 52) and Path('mine.safetensors').exists()
+
 def no_call(): return 'nothing in .ci/smoke.py calls this module'
 
 if __name__ == '__main__':
     for mod in floors(): check(f'call {mod}', globals().get(mod, no_call))
+    check('call readme', readme)
     raise SystemExit(tally())

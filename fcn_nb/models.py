@@ -367,7 +367,6 @@ def _side_by_side(p, q):
     order = [*p.order, *(len(p.order)+i for i in q.order)]
     return Preprocess(order, a['scale'], a['mean']+b['mean'], a['std']+b['std'])
 
-# %% ../nbs/06_models.ipynb #6000000f
 @patch
 def set_stride(self:LateFusion, stride:int=None):
     "As of an `FCN`, of both nets."
