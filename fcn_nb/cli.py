@@ -132,8 +132,7 @@ def _weights_exist(weights):
     "Say that a weights file is missing before the data are read, not after."
     from fcn_nb.core import InputError
     named = weights is None or str(weights).startswith(('imagenet', 'IMAGENET', 'DEFAULT')) # torchvision's
-    if not named and not os.path.isfile(weights):
-        raise InputError(f'{weights}: no such weights file')
+    if not named and not os.path.isfile(weights): raise InputError(f'{weights}: no such weights file')
 
 # %% ../nbs/16_cli.ipynb #6c1d0003
 def _check_folder(folder):

@@ -174,8 +174,7 @@ def transposed(self:Filter):
 @patch(as_prop=True)
 def padding(self:Filter):
     "Cells of padding that the whole stack acts with: an int, or (before, after) where they differ."
-    if self.transposed:
-        raise ValueError('padding: none for a stack with transposed layers; use offset')
+    if self.transposed: raise ValueError('padding: none for a stack with transposed layers; use offset')
     return _per_axis(self, _padding)
 
 @patch
