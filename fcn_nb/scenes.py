@@ -223,7 +223,7 @@ def _tree(g):
 def _house(g):
     "Walls under a gable or a hipped roof, a chimney, a door and two windows."
     wall, roof, trim, glass = _inks(g, 'wall', 'paint', 'paint', 'metal')
-    w, eaves = g.uniform(.38, .6), g.uniform(.48, .6)      # half the width, and the height of the walls
+    w, eaves = g.uniform(.38, .6), g.uniform(.48, .6)  # half the width, and the height of the walls
     top = g.choice([0, .25])*w         # of the roof: a gable, or hipped
     side = g.choice([-1, 1])           # of the chimney
     def box(ink, x, y, dx, dy, grain=.1):
@@ -240,7 +240,7 @@ def _boat(g):
     "A hull, a mast, one or two sails and a pennant."
     hull, sail, mast, flag = _inks(g, 'paint', 'wall', 'wood', 'paint')
     sail = sail*1.1
-    w, m = g.uniform(.42, .55), g.uniform(-.1, .06)        # half the length, and where the mast stands
+    w, m = g.uniform(.42, .55), g.uniform(-.1, .06)  # half the length, and where the mast stands
     belly = g.uniform(.55, .62)
     main = _fill(sail, (m+.03, .27), (m+w*.75, .27), (m+w*.45, belly), (m+.02, .93), grain=.2)
     jib  = _fill(sail*.88, (m-.03, .27), (m-w*.75, .27), (m-.02, .85), grain=.2)
@@ -330,7 +330,7 @@ def _lamp(g):
 def _umbrella(g):
     "A ribbed canopy of alternating panels on a thin stick with a crook."
     *inks, iron = _inks(g, 'paint', 'paint', 'metal')
-    w, edge = g.uniform(.42, .56), g.uniform(.55, .66)     # half the width, and how high the canopy ends
+    w, edge = g.uniform(.42, .56), g.uniform(.55, .66)  # half the width, and how high the canopy ends
     tilt = g.normal()*.3
     bend = _arc(.25, 0, 8)*[w, .96-edge] + [0, edge]        # the rightmost rib, from the top down
     ribs = np.linspace(-1, 1, 7)
@@ -347,7 +347,7 @@ def _umbrella(g):
 def _kite(g):
     "A diamond of four panels, askew, with a wavy tail that carries bows."
     a, b, tail = _inks(g, 'paint', 'paint', 'paint')
-    w, m = g.uniform(.2, .27), g.uniform(.72, .8)          # half the width, and the height of the cross
+    w, m = g.uniform(.2, .27), g.uniform(.72, .8)  # half the width, and the height of the cross
     tilt = g.normal()*.5
     left, mid, right = ((x, m) for x in (-w, 0, w))
     top, end = (0, 1), (0, .42)
@@ -511,7 +511,7 @@ def _put(mask, depth, geometry, t, alpha, box, r):
     mask, depth, geometry = (a[top:bottom, left:right] for a in (mask, depth, geometry))
     hit = np.asarray(alpha) >= 128
     near = np.asarray(alpha.filter(ImageFilter.MaxFilter(2*r+1))) >= 128
-    mask[near & ((mask > 0) | (t.label > 0))] = VOID        # clutter on bare background has no border
+    mask[near & ((mask > 0) | (t.label > 0))] = VOID  # clutter on bare background has no border
     mask[hit] = t.label
     geometry[hit] = 1
     depth[hit] = np.minimum(depth[hit], np.float32(t.z))
@@ -522,7 +522,7 @@ def _develop(g, image):
     h, w = image.height, image.width
     y = np.linspace(-.5, .5, h, dtype=np.float32)[:, None]
     x = np.linspace(-.5, .5, w, dtype=np.float32)[None]
-    turn, fall = g.uniform(0, 2*np.pi), g.uniform(0, .3)    # of the light: its direction, and how far it falls
+    turn, fall = g.uniform(0, 2*np.pi), g.uniform(0, .3)  # of the light: direction, and how far
     power = g.normal()*.15
     noise = g.uniform(1, 7)
     gain  = 255*g.uniform(.75, 1.1)*np.exp(g.normal(0, .05, 3))[:, None]
