@@ -315,7 +315,7 @@ def overlay(
     colors=None,      # as for `colorize`
     alpha:float=.55,  # how much of the mask's colour, 0..1
 )->np.ndarray:        # H x W x 3 uint8
-    "The image with its mask laid over it."
+    "The image with its mask drawn over it."
     return (_array(image)*(1-alpha) + colorize(mask, colors)*alpha).round().astype(np.uint8)
 
 # %% ../nbs/00_core.ipynb #efbc8eea
