@@ -20,7 +20,7 @@ class PixelLoss(nn.Module):
     """
     def __init__(self,
         ignore_index:int=VOID,       # the id that counts nowhere
-        reduction:str='mean',  # 'mean' over the cells that count in the batch, or 'sum' as in the release
+        reduction:str='mean',  # 'mean' over the cells that count, or 'sum' as in the release
         keep:float=1.,         # share of the cells that count in training mode, over 0; eval mode: all
         weight=None,           # one factor a class, such as `median_frequency` gives, or None
     ):
@@ -102,7 +102,7 @@ _DRAWS = 34  # these draws have a key of their own beside the augmentation's (se
 def set_key(self:PixelLoss,
     seed:int=0,   # of the run
     epoch:int=0,  # 0 and up
-    index=0,      # of the next image, the others count on from it; or an index for each image of a batch
+    index=0,      # of the next image, the others count on from it; or one for each image
 ):                # the loss itself
     "Say which images come next: what is sampled depends on (seed, epoch, index) alone."
     self.key = seed, epoch, torch.as_tensor(index)
