@@ -13,22 +13,30 @@ from .core import *
 
 # %% ../nbs/07_metrics.ipynb #da9b1c8e
 class ConfusionMatrix:
-    "Counts n_ij of pixels of class i predicted as class j; the four metrics of section 5 are read off it."
+    """Counts n_ij of pixels of class i that were predicted as class j.
+
+    The four metrics of section 5 are read off it, for the whole set or for each class.
+    """
     def __init__(self,
-        classes:int,         # number of classes, background included; at most `MAX_CLASSES`
-        ignore_index:int=VOID,     # the true id that is not counted
-        absent:str='nan',    # what a class without pixels does to the means: 'nan', 'zero' or 'skip', see below
+        classes:int,            # number of classes, background included; at most `MAX_CLASSES`
+        ignore_index:int=VOID,  # pixels whose target is this id are not counted
+        absent:str='nan',       # a class without pixels: 'nan' (no part in the means), 'zero' or 'skip'
     ):
-        if absent not in ('nan', 'zero', 'skip'): raise ValueError(f"absent={absent!r}: wants 'nan', 'zero' or 'skip'")
+        if absent not in ('nan', 'zero', 'skip'):
+            raise ValueError(f"absent={absent!r}: wants 'nan', 'zero' or 'skip'")
         if not 1 <= classes <= MAX_CLASSES:
-            raise InputError(f'{classes} classes: wants 1 to {MAX_CLASSES}, for ids fit into 8 bits beside void')
-        self.classes, self.ignore_index, self.absent = classes, ignore_index, absent
+            raise InputError(f'{classes} classes: wants 1 to {MAX_CLASSES}, '
+                             'for ids fit into 8 bits beside void')
+        self.classes = classes
+        self.ignore_index = ignore_index
+        self.absent = absent
         self.n = torch.zeros(classes, classes, dtype=torch.int64)
 
     def __add__(self, other):
         "The counts of two parts of a set, as one."
         kinds = [(m.classes, m.ignore_index, m.absent) for m in (self, other)]
-        if kinds[0] != kinds[1]: raise ValueError(f'two kinds of matrices (classes, ignore_index, absent): {kinds}')
+        if kinds[0] != kinds[1]:
+            raise ValueError(f'two kinds of matrices (classes, ignore_index, absent): {kinds}')
         total = ConfusionMatrix(*kinds[0])
         total.n = self.n+other.n
         return total
@@ -38,7 +46,8 @@ _PART = 2**22  # pixels that are counted at a time
 
 def _ids(name, t):
     "A tensor or array of whole numbers as a tensor."
-    t = t if isinstance(t, torch.Tensor) else torch.tensor(np.array(t, order='C'))     # numpy may be flipped
+    if not isinstance(t, torch.Tensor):
+        t = torch.tensor(np.array(t, order='C'))       # an array may be flipped, which torch does not take
     if (t.is_floating_point() or t.is_complex()) and t.numel():
         raise ValueError(f'{name}: wants ids, got {t.dtype}; take argmax(1) of scores')
     return t
@@ -46,13 +55,16 @@ def _ids(name, t):
 @patch
 def _counts(self:ConfusionMatrix, pred, target):
     "The matrix of some pixels alone."
-    pred, target = pred.long(), target.long()
+    target = target.long()
     keep = target != self.ignore_index
-    pred, target = pred[keep], target[keep]
+    target = target[keep]
+    pred = pred.long()[keep]
     for name, ids in (('pred', pred), ('target', target)):
         bad = ids[(ids < 0) | (ids >= self.classes)]
-        if len(bad): raise ValueError(f'{name}: id {bad[0].item()} is outside the {self.classes} classes')
-    return torch.bincount(target*self.classes+pred, minlength=self.classes**2).view(self.classes, -1).cpu()
+        if len(bad):
+            raise ValueError(f'{name}: id {bad[0].item()} is outside the {self.classes} classes')
+    counts = torch.bincount(target*self.classes+pred, minlength=self.classes**2)
+    return counts.view(self.classes, -1).cpu()
 
 # %% ../nbs/07_metrics.ipynb #d60528cf
 @patch
@@ -73,7 +85,8 @@ def _share(m, hits, total):
     "hits/total, with the matrix's policy for absent classes."
     share = hits.double()/total
     if m.absent == 'zero': return share.nan_to_num(0.)
-    return share.masked_fill(m.n.sum(1) == 0, float('nan')) if m.absent == 'skip' else share
+    if m.absent == 'skip': return share.masked_fill(m.n.sum(1) == 0, float('nan'))
+    return share
 
 @patch(as_prop=True)
 def acc(self:ConfusionMatrix):
@@ -82,13 +95,17 @@ def acc(self:ConfusionMatrix):
 
 @patch(as_prop=True)
 def iu(self:ConfusionMatrix):
-    "Intersection over union of each class, n_ii / (t_i + sum_j n_ji - n_ii), 0..1; nan as `absent` says."
-    return _share(self, self.n.diag(), self.n.sum(0)+self.n.sum(1)-self.n.diag())
+    """Intersection over union (IU, IoU) of each class, 0..1; nan as `absent` says.
+
+    That is n_ii / (t_i + sum_j n_ji - n_ii).
+    """
+    union = self.n.sum(0)+self.n.sum(1)-self.n.diag()
+    return _share(self, self.n.diag(), union)
 
 # %% ../nbs/07_metrics.ipynb #f7e1b9d1
 @patch(as_prop=True)
 def pixel_acc(self:ConfusionMatrix):
-    "Share of the pixels that are right; nan where none was counted."
+    "Share of the pixels that are predicted as their own class; nan where none was counted."
     return (self.n.diag().sum().double()/self.n.sum()).item()
 
 @patch(as_prop=True)
@@ -108,7 +125,8 @@ def fw_iu(self:ConfusionMatrix):
     return ((t*self.iu).nansum()/t.sum()).item()
 
 # %% ../nbs/07_metrics.ipynb #28ac5a8c
-METRICS = dict(pixel_acc='pixel acc.', mean_acc='mean acc.', mean_iu='mean IU', fw_iu='f.w. IU')  # in the paper's order
+METRICS = dict(                        # in the paper's order
+    pixel_acc='pixel acc.', mean_acc='mean acc.', mean_iu='mean IU', fw_iu='f.w. IU')
 
 @patch
 def metrics(self:ConfusionMatrix):
@@ -119,11 +137,18 @@ def metrics(self:ConfusionMatrix):
 def table(self:ConfusionMatrix,
     names=None,  # a name for each class; None: their ids
 )->str:
-    "A line a class (share of the ground truth, accuracy, IU in percent), and the four metrics below."
+    """A line for each class, and the four metrics below.
+
+    A line has the class's share of the ground truth, its accuracy and its IU, in percent.
+    """
     names = range(self.classes) if names is None else names
-    names = [printable(str(n)[:60]) for n in names]      # a foreign name may be long, or hold what moves the cursor
+    # a foreign name may be long, or hold what moves the cursor
+    names = [printable(str(n)[:60]) for n in names]
     if len(names) != self.classes: raise ValueError(f'{len(names)} names for {self.classes} classes')
-    w, share = max(map(len, names)), self.n.sum(1)/self.n.sum().clamp(min=1)
-    rows = [f'{n:{w}}  {100*s:6.2f}  {100*a:6.1f}  {100*i:6.1f}' for n, s, a, i in zip(names, share, self.acc, self.iu)]
-    last = ', '.join(f'{v} {100*getattr(self, k):.1f}' for k, v in METRICS.items())
-    return '\n'.join([f'{"class":{w}}  % of px    acc.      IU', *rows, last])
+    w = max(map(len, names))
+    share = self.n.sum(1)/self.n.sum().clamp(min=1)
+    lines = [f'{"class":{w}}  % of px    acc.      IU']
+    for name, s, acc, iu in zip(names, share, self.acc, self.iu):
+        lines.append(f'{name:{w}}  {100*s:6.2f}  {100*acc:6.1f}  {100*iu:6.1f}')
+    lines.append(', '.join(f'{v} {100*getattr(self, k):.1f}' for k, v in METRICS.items()))
+    return '\n'.join(lines)
