@@ -74,7 +74,7 @@ def floors(lib=LIB):
 def copy_tree(to):
     "What an export or a build needs, so that neither writes into the checkout."
     skip = shutil.ignore_patterns('__pycache__', '.ipynb_checkpoints')
-    for o in (LIB, NBS): shutil.copytree(o, to/o.name, ignore_index=skip)
+    for o in (LIB, NBS): shutil.copytree(o, to/o.name, ignore=skip)
     for o in ROOT.iterdir():
         if o.is_file(): shutil.copy(o, to)
 

@@ -51,6 +51,15 @@ def metrics():
     cm.update(ids.clamp(max=2), ids)
     assert cm.pixel_acc == cm.mean_acc == cm.mean_iu == cm.fw_iu == 1
 
+def weights():
+    import tempfile, torch
+    from safetensors.torch import save_file
+    from fcn_nb.weights import CAFFE, Preprocess, read_weights
+    assert Preprocess(**CAFFE)(torch.zeros(1, 3, 2, 2)).shape == (1, 3, 2, 2)
+    with tempfile.TemporaryDirectory() as d:
+        save_file({'a': torch.ones(3)}, f'{d}/w.safetensors')
+        assert read_weights(f'{d}/w.safetensors')[0]['a'].tolist() == [1, 1, 1]
+
 def backbones():
     import torch
     from fcn_nb.backbones import backbone
@@ -60,12 +69,12 @@ def backbones():
 
 def models():
     import torch
-    from fcn_nb.models import fcn, unit_scale
+    from fcn_nb.models import LateFusion, fcn, unit_scale
     net = fcn('mini', 4, stride=8).eval()
     assert net.refined(4)(torch.zeros(1, 3, 31, 47)).shape == (1, 4, 31, 47)
     assert set(unit_scale(net, torch.randn(1, 3, 64, 64))) == {'pool5', 'pool4', 'pool3', 'pool2', 'pool1'}
     x = torch.zeros(1, 6, 33, 40)
-    assert fcn('mini', 4, late='mean').eval()(x).shape == (1, 4, 33, 40)
+    assert LateFusion(net, net, 'mean')(x).shape == (1, 4, 33, 40)
     first, second = fcn('mini', (4, 2), 16, fuse='max', pool5_stride=1).eval()(x[:, :3])
     assert (first.shape[1], second.shape[1]) == (4, 2)
     assert fcn('resnet18', 4, 8).eval()(x[:, :3]).shape == (1, 4, 33, 40)
@@ -155,8 +164,33 @@ def cli():
         code, _, err = ended(fcn_predict, f'{d}/none.safetensors', [image])
         assert code == 2 and len(err) == 1 and 'none.safetensors: no such file' in err[0], err
 
+def readme():
+    "The README's python, with a folder of scenes for the reader's own, a small net, one epoch and no weights."
+    import re, tempfile
+    from contextlib import chdir
+    from pathlib import Path
+    from PIL import Image
+    from fcn_nb.scenes import SCENE_CLASSES, scene
+    text = (Path(__file__).parent.parent/'README.md').read_text(encoding='utf-8')
+    blocks = re.findall(r'```python\n(.*?)```', text, re.S)
+    smaller = {"'vgg16'": "'mini'", "weights='imagenet'": 'weights=None', '(240, 320)': '(64, 64)', 'fit_recipe(12)': 'fit_recipe(1)'}
+    with tempfile.TemporaryDirectory() as d, chdir(d):
+        for part in ('images', 'masks'): Path('my_data', part).mkdir(parents=True)
+        Path('my_data/codes.txt').write_text('\n'.join(SCENE_CLASSES))
+        for i in range(8):
+            s = scene(i, 64)
+            Image.fromarray(s.image).save(f'my_data/images/{i}.png')
+            Image.fromarray(s.mask).save(f'my_data/masks/{i}.png')
+        Image.fromarray(scene(9, (40, 52)).image).save('image.jpg')
+        run = {}
+        for block in blocks:
+            for old, new in smaller.items(): block = block.replace(old, new)
+            exec(block, run)
+        assert len(blocks) == 2 and run['ids'].shape == (40, 52) and Path('mine.safetensors').exists()
+
 def no_call(): return 'nothing in .ci/smoke.py calls this module'
 
 if __name__ == '__main__':
     for mod in floors(): check(f'call {mod}', globals().get(mod, no_call))
+    check('call readme', readme)
     raise SystemExit(tally())

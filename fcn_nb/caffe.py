@@ -17,6 +17,7 @@ from google.protobuf.message import DecodeError
 from torch import nn
 
 from .core import *
+from .weights import *
 from .backbones import *
 from .models import *
 
@@ -419,7 +420,7 @@ def fcn_from_caffe(
     with memory_errors(path, 'close other programs'):
         try: models = [_stream(layers, name, stream, reads, arch) for stream, reads in streams.items()]
         except InputError as e: raise InputError(f'{path}: not the weights of {name}: {e}') from None
-        model = models[0] if len(models) == 1 else late_fusion(*models, 'mean')
+        model = models[0] if len(models) == 1 else LateFusion(*models, 'mean')
     used = {n for stream in streams for theirs in release_layers(name, stream).values() for n in theirs}
     left = [n for n in layers if n not in used]
     if left:

@@ -23,10 +23,11 @@ from .scenes import *
 
 # %% ../nbs/09_data.ipynb #3845772e
 def _stretched(path, im):
-    "Whether the greys that Pillow gives are not the numbers in the file: few bits are stretched, white-is-0 is turned."
+    "Whether Pillow's greys are not the file's numbers: few bits are stretched, white-is-0 inverted."
     if im.mode not in ('L', '1'): return False
     if im.format == 'TIFF':
-        bits, white_is_0 = im.tag_v2.get(258, (1,))[0], im.tag_v2.get(262) == 0
+        bits = im.tag_v2.get(258, (1,))[0]                 # 258 is BitsPerSample
+        white_is_0 = im.tag_v2.get(262) == 0               # 262 is PhotometricInterpretation
         return white_is_0 or bits in (2, 4)
     if im.format != 'PNG': return False
     with open(path, 'rb') as f: bits = f.read(25)[24]      # in its header
@@ -42,7 +43,7 @@ def _stored_ids(path):
         raise InputError(f'{path}: {im.format} does not keep class ids in this form; '
                          'save it as 8-bit grey or palette PNG')
     ids = np.asarray(im)
-    signed = im.format == 'TIFF' and im.tag_v2.get(339, (1,))[0] == 2
+    signed = im.format == 'TIFF' and im.tag_v2.get(339, (1,))[0] == 2      # 339 is SampleFormat
     return ids.view(np.int8) if signed and ids.dtype == np.uint8 else ids
 
 # %% ../nbs/09_data.ipynb #c8d1e0f4
@@ -68,13 +69,16 @@ def check_pair(
 ):
     "Raise an `InputError` unless mask and image fit together."
     if image.shape[:2] != mask.shape:
-        (h, w), (mh, mw) = image.shape[:2], mask.shape
-        raise InputError(f'{name}: the mask is {mw} x {mh} pixels, its image {w} x {h}; they must be equal')
-    if mask.dtype.kind not in 'iub': raise InputError(f'{name}: mask ids are whole numbers, these are {mask.dtype}')
+        h, w = image.shape[:2]
+        mask_h, mask_w = mask.shape
+        raise InputError(f'{name}: the mask is {mask_w} x {mask_h} pixels, its image {w} x {h}; '
+                         'they must be equal')
+    if mask.dtype.kind not in 'iub':
+        raise InputError(f'{name}: mask ids are whole numbers, these are {mask.dtype}')
     wrong = mask[((mask < 0) | (mask >= classes)) & (mask != VOID)]
     if wrong.size:
-        raise InputError(f'{name}: mask id {wrong.min()} is outside the {classes} classes 0..{classes-1} '
-                         f'(void is {VOID})')
+        raise InputError(f'{name}: mask id {wrong.min()} is outside '
+                         f'the {classes} classes 0..{classes-1} (void is {VOID})')
 
 # %% ../nbs/09_data.ipynb #8af2b2f7
 def resize(
@@ -83,7 +87,8 @@ def resize(
     mode,  # one of Pillow's, such as Image.NEAREST
 ):
     "The array at another size."
-    return np.array(Image.fromarray(a).resize(size[::-1], mode)) if a.shape[:2] != tuple(size) else a
+    if a.shape[:2] == tuple(size): return a
+    return np.array(Image.fromarray(a).resize(size[::-1], mode))
 
 class _ImageSet:
     "What the sets share: item i is made by `read(i)`, once where there is room to keep it."
@@ -96,7 +101,9 @@ class _ImageSet:
         if i in self.kept: return self.kept[i]
         item = self.read(i)
         left = self.room - sum(a.nbytes for a in item)
-        if left >= 0: self.kept[i], self.room = item, left
+        if left >= 0:
+            self.kept[i] = item
+            self.room = left
         return item
 
     def checked(self, what='reading'):
@@ -113,23 +120,29 @@ class Pairs(_ImageSet):
         size=None,       # (h, w) that images and masks are resized to; None: their own
         void:int=VOID,   # the publisher's id for void
         colors=None,     # n x 3 uint8, one colour a class; None: VOC's
-        keep:int=None,   # bytes of decoded images that may stay in memory; None: 2**31, or a fourth of what is free
+        keep:int=None,   # bytes of images to keep in memory; None: 2**31, or a fourth of what is free
     ):
         if not len(images): raise InputError('no images: the split is empty')
-        if len(images) != len(masks): raise ValueError(f'{len(images)} images and {len(masks)} masks: one each')
+        if len(images) != len(masks):
+            raise ValueError(f'{len(images)} images and {len(masks)} masks: one each')
         if len(names) > MAX_CLASSES:
-            raise InputError(f'{len(names):,} classes: ids fit into 8 bits beside void, so {MAX_CLASSES} at most')
+            raise InputError(f'{len(names):,} classes: ids fit into 8 bits beside void, '
+                             f'so {MAX_CLASSES} at most')
         if size and not (min(size) > 0 and size[0]*size[1] <= MAX_PIXELS):
-            raise InputError(f'size: {size}; give a height and a width above 0, with {MAX_PIXELS:,} pixels at most')
+            raise InputError(f'size: {size}; give a height and a width above 0, '
+                             f'with {MAX_PIXELS:,} pixels at most')
         self._init(names, colors, size, keep)
-        self.images, self.masks, self.void = list(images), list(masks), void
+        self.images = list(images)
+        self.masks = list(masks)
+        self.void = void
 
     def __len__(self): return len(self.images)
 
     def read(self, i):
         "Item i from its files."
         with memory_errors(self.images[i], 'make the image smaller, or give a smaller size'):
-            image, mask = read_image(self.images[i]), read_mask(self.masks[i], self.void)
+            image = read_image(self.images[i])
+            mask = read_mask(self.masks[i], self.void)
             check_pair(image, mask, len(self.names), self.masks[i])
             if not self.size: return image, mask
             return resize(image, self.size, Image.BILINEAR), resize(mask, self.size, Image.NEAREST)
@@ -146,13 +159,14 @@ class ScenePairs(_ImageSet):
     ):
         if n < 1: raise InputError('scenes: no images, the split is empty')
         self._init(SCENE_CLASSES, palette(len(SCENE_CLASSES)), None, keep)
-        self.n, self.make = n, partial(scene, size=size, split=split, seed=seed)
+        self.n = n
+        self.make = partial(scene, size=size, split=split, seed=seed)
 
     def __len__(self): return self.n
 
     def read(self, i):
         "Item i, drawn."
-        if not 0 <= i < self.n: raise IndexError(f'{i} of {self.n} scenes')     # there is a scene for every number
+        if not 0 <= i < self.n: raise IndexError(f'{i} of {self.n} scenes')   # `scene` has no end
         s = self.make(i)
         return s.image, s.mask
 
@@ -165,19 +179,22 @@ class Augment:
     "Mirroring and a random scale with crop; what lies outside the image is void."
     def __init__(self,
         mirror:float=.5,     # share of the samples that are mirrored
-        scale=(1., 1.),      # smallest and largest factor; the result is cut or padded to the sample's own size
+        scale=(1., 1.),      # smallest and largest factor; then cropped or padded to the old size
         fill=(124, 116, 104) # colour of the padding
     ): self.mirror, self.scale, self.fill = mirror, scale, fill
 
     def __call__(self, image, mask, rng):
         if rng.random() < self.mirror: image, mask = image[:, ::-1], mask[:, ::-1]
         if self.scale[0] == self.scale[1] == 1: return image, mask
-        (h, w), f = mask.shape, rng.uniform(*self.scale)
-        size = (max(round(h*f), 1), max(round(w*f), 1))
+        h, w = mask.shape
+        factor = rng.uniform(*self.scale)
+        size = max(round(h*factor), 1), max(round(w*factor), 1)
         image = resize(np.ascontiguousarray(image), size, Image.BILINEAR)
         mask  = resize(np.ascontiguousarray(mask), size, Image.NEAREST)
-        y, x = (rng.integers(0, max(n-m, 0)+1) for n, m in zip(size, (h, w)))
-        return pad_to(image[y:y+h, x:x+w], (h, w), self.fill), pad_to(mask[y:y+h, x:x+w], (h, w), VOID)
+        top  = rng.integers(0, max(size[0]-h, 0)+1)
+        left = rng.integers(0, max(size[1]-w, 0)+1)
+        crop = slice(top, top+h), slice(left, left+w)
+        return pad_to(image[crop], (h, w), self.fill), pad_to(mask[crop], (h, w), VOID)
 
 def pad_to(
     a,     # H x W x 3 image or H x W mask
@@ -197,34 +214,43 @@ def pad_batch(
     fill=(124, 116, 104),  # colour of the padding
 )->tuple:                  # N x 3 x H x W uint8 and N x H x W int64, H and W the largest of the batch
     "One batch from images of any sizes."
-    size = h, w = tuple(max(m.shape[k] for _, m in items) for k in (0, 1))
-    check_memory(15*len(items)*h*w, f'{len(items)} images, padded to {w} x {h} pixels',      # uint8 twice, then int64
+    images, masks = zip(*items)
+    h = max(mask.shape[0] for mask in masks)
+    w = max(mask.shape[1] for mask in masks)
+    need = 15*len(items)*h*w        # 3 bytes of colour twice, an id in 1 byte and in 8
+    check_memory(need, f'{len(items)} images, padded to {w} x {h} pixels',
                  'give them one size, or take a smaller batch')
-    x = np.stack([pad_to(i, size, fill) for i, _ in items]); y = np.stack([pad_to(m, size, VOID) for _, m in items])
+    x = np.stack([pad_to(image, (h, w), fill) for image in images])
+    y = np.stack([pad_to(mask, (h, w), VOID) for mask in masks])
     return torch.from_numpy(x).permute(0, 3, 1, 2).contiguous(), torch.from_numpy(y).long()
 
 class SegDL(DataLoader):
-    "A fastai loader whose order and augmentation depend on (seed, epoch, index) alone; the learner counts `epoch`."
+    "Order and augmentation depend on (seed, epoch, index) alone; the learner sets `epoch`."
     def __init__(self, dataset, bs=4, shuffle=False, augment=None, seed=0, **kwargs):
         super().__init__(dataset, bs=bs, shuffle=shuffle, **kwargs)
         self.augment, self.seed, self.epoch = augment, seed, 0
 
     def get_idxs(self):
-        order = rng(self.seed, self.epoch).permutation(len(self.dataset)) if self.shuffle else range(len(self.dataset))
+        n = len(self.dataset)
+        order = rng(self.seed, self.epoch).permutation(n) if self.shuffle else range(n)
         return [(self.epoch, int(i)) for i in order]
 
     def create_item(self, key):
         epoch, i = key
         item = self.dataset[i]
-        return self.augment(*item, rng(self.seed, epoch, i)) if self.augment else item
+        if not self.augment: return item
+        return self.augment(*item, rng(self.seed, epoch, i))
 
     def create_batch(self, items): return pad_batch(items)
 
     def show_batch(self, n=8, cols=4):
-        "Images of the first batch with their masks laid over them."
-        x, y = (t.cpu() for t in next(iter(self)))
-        show_images([overlay(i, m, self.dataset.colors) for i, m in zip(x[:n].permute(0, 2, 3, 1), y[:n])], cols=cols)
-        legend(self.dataset.names, self.dataset.colors)
+        "Draw the images of the first batch under their masks, and the colours of the classes."
+        x, y = next(iter(self))
+        images = x[:n].permute(0, 2, 3, 1).cpu()
+        masks = y[:n].cpu()
+        colors = self.dataset.colors
+        show_images([overlay(image, mask, colors) for image, mask in zip(images, masks)], cols=cols)
+        legend(self.dataset.names, colors)
 
 # %% ../nbs/09_data.ipynb #a194d82d
 def make_dls(
@@ -236,10 +262,12 @@ def make_dls(
     device=None,         # None: the GPU if there is one
 )->DataLoaders:
     "fastai loaders of two sets, both read and checked first."
-    train, valid = train.checked('reading train'), valid.checked('reading valid')
-    bs = min(bs, len(train))
-    return DataLoaders(SegDL(train, bs, True, augment, seed, drop_last=True, num_workers=workers),
-                       SegDL(valid, bs, num_workers=workers), device=device or default_device())
+    train = train.checked('reading train')
+    valid = valid.checked('reading valid')
+    bs = min(bs, len(train))        # a small set is one batch
+    train_dl = SegDL(train, bs, True, augment, seed, drop_last=True, num_workers=workers)
+    valid_dl = SegDL(valid, bs, num_workers=workers)
+    return DataLoaders(train_dl, valid_dl, device=device or default_device())
 
 def scenes_dls(
     n_train:int=800, n_valid:int=200,  # images
@@ -249,43 +277,55 @@ def scenes_dls(
     **kwargs,                          # for `make_dls`
 )->DataLoaders:
     "Loaders of the embedded scenes."
-    train, valid = ScenePairs(n_train, 'train', size, seed), ScenePairs(n_valid, 'valid', size, seed)
+    train = ScenePairs(n_train, 'train', size, seed)
+    valid = ScenePairs(n_valid, 'valid', size, seed)
     return make_dls(train, valid, bs, seed=seed, **kwargs)
 
 # %% ../nbs/09_data.ipynb #49b01279
-_MAX_LINES, _LIST_BYTES, _LINE_LENGTH = 1_000_000, 2**24, 4096    # of a list of names: COCO's longest has 118,287
-_CONTROL = re.compile('[\x00-\x08\x0a-\x1f\x7f-\x9f]')           # all but the tabulator
+_MAX_LINES   = 1_000_000     # of a list of names: COCO's longest has 118,287
+_LIST_BYTES  = 2**24
+_LINE_LENGTH = 4096
+_CONTROL = re.compile('[\x00-\x08\x0a-\x1f\x7f-\x9f]')     # all but the tabulator
 
 def read_lines(path):
-    "The non-empty lines of a text file; an `InputError` if it is missing, has none, or is no list of names."
+    "The non-empty lines of a file; an `InputError` if there are none, or it is no list of names."
     with open(check_file(path), 'rb') as f: data = f.read(_LIST_BYTES+1)
     data = data.replace(b'\r\n', b'\n').replace(b'\r', b'\n')
     if len(data) > _LIST_BYTES or data.count(b'\n') > _MAX_LINES:
-        raise InputError(f'{path}: too long for a list of names; it has {_MAX_LINES:,} lines and 16 MB at most')
-    try: text = data.decode('utf-8-sig')       # some editors put a mark before the first line
-    except UnicodeDecodeError: raise InputError(f'{path}: not UTF-8 text; save it as UTF-8') from None
-    lines = [l.strip() for l in text.split('\n') if l.strip()]
+        raise InputError(f'{path}: too long for a list of names; '
+                         f'it has {_MAX_LINES:,} lines and 16 MB at most')
+    try:
+        text = data.decode('utf-8-sig')       # some editors put a mark before the first line
+    except UnicodeDecodeError:
+        raise InputError(f'{path}: not UTF-8 text; save it as UTF-8') from None
+    lines = [line.strip() for line in text.split('\n') if line.strip()]
     if not lines: raise InputError(f'{path}: it is empty')
-    odd = next((l for l in lines if len(l) > _LINE_LENGTH or _CONTROL.search(l)), None)
-    if odd: raise InputError(f'{path}: not a list of names; it holds a line {odd[:40]!r} (too long, or not text)')
+    for line in lines:
+        if len(line) > _LINE_LENGTH or _CONTROL.search(line):
+            raise InputError(f'{path}: not a list of names; '
+                             f'it holds a line {line[:40]!r} (too long, or not text)')
     return lines
 
 # %% ../nbs/09_data.ipynb #a92c46e8
 def read_classes(path):
-    "The class names of a list, in the order of their ids; an `InputError` if they are too many, or one is no name."
+    "Class names in the order of their ids; an `InputError` if they are too many, or one is no name."
     names = read_lines(path)
     if len(names) > MAX_CLASSES:
-        raise InputError(f'{path}: {len(names):,} classes; ids fit into 8 bits beside void, so {MAX_CLASSES} at most')
-    odd = next((n for n in names if len(n) > 100 or not n.isprintable()), None)
-    if odd:
-        raise InputError(f'{path}: a class name has 100 letters at most and no control characters, got {odd[:40]!r}')
+        raise InputError(f'{path}: {len(names):,} classes; ids fit into 8 bits beside void, '
+                         f'so {MAX_CLASSES} at most')
+    for name in names:
+        if len(name) > 100 or not name.isprintable():
+            raise InputError(f'{path}: a class name has 100 letters at most and no control characters, '
+                             f'got {name[:40]!r}')
     return names
 
 def read_names(path):
-    "The lines of a split's list; an `InputError` if one is a path, which could lead out of the data's folder."
+    "The lines of a split's list; an `InputError` if one is a path: it could lead out of the folder."
     names = read_lines(path)
-    leads = next((n for n in names if re.search(r'[/\\]', n) or n in ('.', '..')), None)
-    if leads: raise InputError(f'{path}: a line is the name of an image, not a path; got {leads[:100]}')
+    for name in names:
+        if re.search(r'[/\\]', name) or name in ('.', '..'):
+            raise InputError(f'{path}: a line is the name of an image, not a path; '
+                             f'got {name[:100]}')
     return names
 
 # %% ../nbs/09_data.ipynb #d07ac6b3
@@ -300,9 +340,10 @@ def images_in(
     path,  # a folder
 )->list:   # sorted paths
     "The image files in a folder; an `InputError` if there are none."
-    found = sorted(p for p in find_folder(path, 'of images').iterdir() if p.suffix.lower() in IMAGE_SUFFIXES)
-    if not found: raise InputError(f'{path}: no images in it (looked for {", ".join(IMAGE_SUFFIXES)})')
-    return found
+    files = find_folder(path, 'of images').iterdir()
+    images = sorted(p for p in files if p.suffix.lower() in IMAGE_SUFFIXES)
+    if not images: raise InputError(f'{path}: no images in it (looked for {", ".join(IMAGE_SUFFIXES)})')
+    return images
 
 def by_stem(
     images,  # paths
@@ -311,7 +352,8 @@ def by_stem(
     named = {}
     for p in images:
         if p.stem in named:
-            raise InputError(f'{p}: {named[p.stem].name} has its name too, and a mask belongs to one image')
+            raise InputError(f'{p}: {named[p.stem].name} has its name too, '
+                             'and a mask belongs to one image')
         named[p.stem] = p
     return named
 
@@ -324,22 +366,29 @@ def _with_mask(image, masks):
 
 def _named(path, split, images):
     "The images that a split's list names, with or without their ending."
-    listed, by_name = path/f'{split}.txt', by_stem(images)
-    bare = lambda n: Path(n).stem if n not in by_name and Path(n).suffix.lower() in IMAGE_SUFFIXES else n
-    names = [bare(n) for n in read_names(listed)]
-    lost = next((n for n in names if n not in by_name), None)
-    if lost: raise InputError(f'{listed}: no image {lost[:100]} in {path}/images')
-    return [by_name[n] for n in names]
+    listed = path/f'{split}.txt'
+    by_name = by_stem(images)
+    named = []
+    for name in read_names(listed):
+        if name not in by_name and Path(name).suffix.lower() in IMAGE_SUFFIXES: name = Path(name).stem
+        if name not in by_name: raise InputError(f'{listed}: no image {name[:100]} in {path}/images')
+        named.append(by_name[name])
+    return named
 
 def _in_split(path, split, images):
-    "The images of a split: those of its list, or the rest where another split has one, or every fifth for 'val'."
+    """The images of a split: those of its list.
+
+    Without one: what the lists leave, or every fifth of it for val if neither train nor val has one."""
     listed = [s for s in ('train', 'val', 'test', split) if os.path.lexists(path/f'{s}.txt')]
     if split in listed: return _named(path, split, images)
-    if split not in ('train', 'val'): raise InputError(f'{path}/{split}.txt: no such file; there is train and val')
-    taken = {p for s in listed for p in _named(path, s, images)}
-    rest  = [p for p in images if p not in taken]
-    if {'train', 'val'} & {*listed}: return rest
-    return [p for i, p in enumerate(rest) if (i % 5 == 4) == (split == 'val')]
+    if split not in ('train', 'val'):
+        raise InputError(f'{path}/{split}.txt: no such file; there is train and val')
+    taken = set()
+    for other in listed: taken.update(_named(path, other, images))
+    rest = [p for p in images if p not in taken]
+    if 'train' in listed or 'val' in listed: return rest
+    if split == 'val': return rest[4::5]
+    return [p for i, p in enumerate(rest) if i % 5 != 4]
 
 # %% ../nbs/09_data.ipynb #3be9d415
 def folder_pairs(
@@ -348,13 +397,17 @@ def folder_pairs(
     size=None,          # (h, w), or None for the images' own
 )->Pairs:
     "One split of a folder of one's own."
-    path, split = find_folder(path, 'of images/ and masks/'), {'valid': 'val'}.get(split, split)
+    path = find_folder(path, 'of images/ and masks/')
+    split = {'valid': 'val'}.get(split, split)
     images = images_in(path/'images')
-    by_stem(images)
-    masks, images = find_folder(path/'masks', 'of masks'), _in_split(path, split, images)
+    by_stem(images)        # refuses two that would share a mask, in whichever split
+    masks_in = find_folder(path/'masks', 'of masks')
+    images = _in_split(path, split, images)
     if not images:
-        raise InputError(f'{path}: the split {split} is empty; write {split}.txt, or give five images or more')
-    return Pairs(images, [_with_mask(p, masks) for p in images], read_classes(path/'codes.txt'), size)
+        raise InputError(f'{path}: the split {split} is empty; '
+                         f'write {split}.txt, or give five images or more')
+    masks = [_with_mask(p, masks_in) for p in images]
+    return Pairs(images, masks, read_classes(path/'codes.txt'), size)
 
 def folder_dls(
     path,          # as for `folder_pairs`
@@ -363,4 +416,6 @@ def folder_dls(
     **kwargs,      # for `make_dls`
 )->DataLoaders:
     "Loaders of a folder of one's own."
-    return make_dls(*(folder_pairs(path, s, size) for s in ('train', 'val')), bs, **kwargs)
+    train = folder_pairs(path, 'train', size)
+    valid = folder_pairs(path, 'val', size)
+    return make_dls(train, valid, bs, **kwargs)

@@ -16,9 +16,9 @@ from .data import *
 
 # %% ../nbs/10_datasets.ipynb #e2b79af2
 CAMVID = dict(  # class: the publishers' colour; their void, id 11, becomes 255
-    Sky=(128, 128, 128), Building=(128, 0, 0), Pole=(192, 192, 128), Road=(128, 64, 128), Pavement=(60, 40, 222),
-    Tree=(128, 128, 0), SignSymbol=(192, 128, 128), Fence=(64, 64, 128), Car=(64, 0, 128), Pedestrian=(64, 64, 0),
-    Bicyclist=(0, 128, 192))
+    Sky=(128, 128, 128), Building=(128, 0, 0), Pole=(192, 192, 128), Road=(128, 64, 128),
+    Pavement=(60, 40, 222), Tree=(128, 128, 0), SignSymbol=(192, 128, 128), Fence=(64, 64, 128),
+    Car=(64, 0, 128), Pedestrian=(64, 64, 0), Bicyclist=(0, 128, 192))
 
 def camvid_pairs(
     path,               # the folder described above
@@ -26,18 +26,27 @@ def camvid_pairs(
     size=None,          # (h, w), or None for 360 x 480
 )->Pairs:
     "One split of CamVid."
-    path, split = find_folder(path, 'CamVid: train/, trainannot/, ...'), {'valid': 'val'}.get(split, split)
-    if split not in ('train', 'val', 'test'): raise InputError(f"split {split!r}: CamVid has 'train', 'val' and 'test'")
-    images, masks = by_stem(images_in(path/split)), find_folder(path/f'{split}annot', 'of masks')
+    path = find_folder(path, 'CamVid: train/, trainannot/, ...')
+    split = {'valid': 'val'}.get(split, split)
+    if split not in ('train', 'val', 'test'):
+        raise InputError(f"split {split!r}: CamVid has 'train', 'val' and 'test'")
+    by_name = by_stem(images_in(path/split))
+    masks_in = find_folder(path/f'{split}annot', 'of masks')
+    names = sorted(by_name)
     listed = path/f'{split}.txt'
-    # SegNet's lists have the two paths of a pair in a line: only the name counts, and it must stand in our folders
-    names = [Path(l.split()[0]).stem for l in read_lines(listed)] if os.path.lexists(listed) else sorted(images)
-    lost = next((n for n in names if n not in images or not os.path.lexists(masks/f'{n}.png')), None)
-    if lost:
-        lost = lost[:100]
-        raise InputError(f'{path}: {lost} of the split {split} has no image or no mask {masks}/{lost}.png')
+    # SegNet's lists have both paths of a pair in a line: the name alone counts, and is sought in our folders
+    if os.path.lexists(listed): names = [Path(line.split()[0]).stem for line in read_lines(listed)]
+    images, masks = [], []
+    for name in names:
+        mask = masks_in/f'{name}.png'
+        if name not in by_name or not os.path.lexists(mask):
+            name = name[:100]
+            raise InputError(f'{path}: {name} of the split {split} '
+                             f'has no image or no mask {masks_in}/{name}.png')
+        images.append(by_name[name])
+        masks.append(mask)
     colors = np.array([*CAMVID.values()], np.uint8)
-    return Pairs([images[n] for n in names], [masks/f'{n}.png' for n in names], list(CAMVID), size, 11, colors)
+    return Pairs(images, masks, list(CAMVID), size, 11, colors)
 
 def camvid_dls(
     path,           # the CamVid folder
@@ -46,7 +55,9 @@ def camvid_dls(
     **kwargs,       # for `make_dls`
 ):
     "Loaders of CamVid's train and val."
-    return make_dls(*(camvid_pairs(path, s, size) for s in ('train', 'val')), bs, **kwargs)
+    train = camvid_pairs(path, 'train', size)
+    valid = camvid_pairs(path, 'val', size)
+    return make_dls(train, valid, bs, **kwargs)
 
 # %% ../nbs/10_datasets.ipynb #2bbeb129
 def voc_pairs(
@@ -55,14 +66,16 @@ def voc_pairs(
     size=None,          # (h, w), or None for the images' own
 )->Pairs:
     "One split of PASCAL VOC's segmentation."
-    path, split = find_folder(path, 'VOC: JPEGImages/, SegmentationClass/, ...'), {'valid': 'val'}.get(split, split)
-    names = [l.split()[0] for l in read_names(path/'ImageSets'/'Segmentation'/f'{split}.txt')]
-    images, masks = ([path/d/f'{n}{end}' for n in names] for d, end in
-                     (('JPEGImages', '.jpg'), ('SegmentationClass', '.png')))
-    lost = next((f for f in images+masks if not os.path.lexists(f)), None)
-    if lost:
-        name = f'{lost.parent}/{lost.name[:100]}'
-        raise InputError(f'{name}: no such file, and the split {split} names it (VOC gives no masks of test)')
+    path = find_folder(path, 'VOC: JPEGImages/, SegmentationClass/, ...')
+    split = {'valid': 'val'}.get(split, split)
+    listed = path/'ImageSets'/'Segmentation'/f'{split}.txt'
+    names = [line.split()[0] for line in read_names(listed)]
+    images = [path/'JPEGImages'/f'{name}.jpg' for name in names]
+    masks = [path/'SegmentationClass'/f'{name}.png' for name in names]
+    for file in images+masks:
+        if not os.path.lexists(file):
+            raise InputError(f'{file.parent}/{file.name[:100]}: no such file, '
+                             f'and the split {split} names it (VOC gives no masks of test)')
     return Pairs(images, masks, VOC_CLASSES, size)
 
 def voc_dls(
@@ -72,32 +85,37 @@ def voc_dls(
     **kwargs,       # for `make_dls`
 ):
     "Loaders of VOC's train and val."
-    return make_dls(*(voc_pairs(path, s, size) for s in ('train', 'val')), bs, **kwargs)
+    train = voc_pairs(path, 'train', size)
+    valid = voc_pairs(path, 'val', size)
+    return make_dls(train, valid, bs, **kwargs)
 
 # %% ../nbs/10_datasets.ipynb #24107371
 def _scenes(path, split='train', size=None):
-    "`scenes:` or `scenes:NUMBER`: generated images, 800 for training and 200 otherwise unless a number is given."
+    "`scenes:` or `scenes:NUMBER`: generated images; without NUMBER 800 for train, else 200."
     if not re.fullmatch('[0-9]{0,9}', path):
         raise InputError(f'scenes:{path[:40]}: wants the number of images (up to nine digits), or nothing')
     split = {'val': 'valid'}.get(split, split)
-    return ScenePairs(int(path) if path else 800 if split == 'train' else 200, split, size or 128)
+    n = 800 if split == 'train' else 200
+    return ScenePairs(int(path or n), split, size or 128)
 
 KINDS = dict(camvid=camvid_pairs, voc=voc_pairs, folder=folder_pairs, scenes=_scenes)
-_LAYOUTS = dict(camvid=('train', 'trainannot'), voc=('JPEGImages', 'SegmentationClass'), folder=('images', 'masks'))
+_LAYOUTS = dict(camvid=('train', 'trainannot'), voc=('JPEGImages', 'SegmentationClass'),
+                folder=('images', 'masks'))
 
 def recognise(
     data,  # KIND:PATH, or a PATH
 )->str:    # KIND:PATH
-    "The full name of a data set; a bare path is recognised by what lies in it, and the kind is printed."
+    "The full name of a data set; the kind of a bare path is known by what lies in it, and printed."
     kind, colon, _ = str(data).partition(':')
-    if colon and kind not in KINDS: raise InputError(f'{data}: kind {kind!r} is unknown; there is {", ".join(KINDS)}')
+    if colon and kind not in KINDS:
+        raise InputError(f'{data}: kind {kind!r} is unknown; there is {", ".join(KINDS)}')
     if colon: return str(data)
     path = find_folder(data, 'of data; or KIND:PATH with KIND one of '+', '.join(KINDS))
     for kind, parts in _LAYOUTS.items():
         if all((path/p).is_dir() for p in parts):
             print(printable(f'{path}: recognised as {kind}'))
             return f'{kind}:{path}'
-    layouts = '; '.join(f'{kind} ({", ".join(f"{p}/" for p in parts)})' for kind, parts in _LAYOUTS.items())
+    layouts = '; '.join(f'{kind} ({a}/, {b}/)' for kind, (a, b) in _LAYOUTS.items())
     raise InputError(f'{path}: holds no data set that is known: {layouts}')
 
 def open_pairs(

@@ -19,6 +19,7 @@ from fastcore.basics import patch
 
 from .core import *
 from .losses import *
+from .weights import *
 from .backbones import *
 from .models import *
 from .metrics import *
@@ -26,13 +27,18 @@ from .metrics import *
 # %% ../nbs/12_learner.ipynb #556de203
 class PaperMetric(Metric):
     "One of the paper's metrics as a column of fastai's table; the first one counts for all."
-    def __init__(self, key, classes, lead=None): self.key, self.classes, self.lead = key, classes, lead
+    def __init__(self, key, classes, lead=None):      # lead: the metric that counts; None: this one
+        self.key, self.classes, self.lead = key, classes, lead
+
     def reset(self):
         if self.lead is None: self.matrix = ConfusionMatrix(self.classes)
+
     def accumulate(self, learn):
         if self.lead is None: self.matrix.update(learn.pred.argmax(1), learn.y)
+
     @property
     def value(self): return getattr((self.lead or self).matrix, self.key)
+
     @property
     def name(self): return self.key
 
@@ -45,19 +51,27 @@ def paper_metrics(
 
 # %% ../nbs/12_learner.ipynb #94907fef
 class PreprocessCallback(Callback):
-    "The model's preprocessing, once a batch; epochs counted over all fits, for addressed randomness."
+    "The model's preprocessing, once a batch; counts epochs over all fits, for keys of random draws."
     order = -5
-    def __init__(self, seed=0): self.seed, self.epochs = seed, 0
+    def __init__(self, seed=0):
+        self.seed = seed
+        self.epochs = 0
+
     def before_fit(self): self.model.to(memory_format=torch.channels_last)
+
     def before_train(self):
         self.dls.train.epoch = self.epochs
-        torch.manual_seed(int(rng(self.seed, self.epochs).integers(2**31)))     # dropout
-        if isinstance(self.loss_func, PixelLoss): self.loss_func.train().set_key(self.seed, self.epochs)   # what is sampled
+        torch.manual_seed(int(rng(self.seed, self.epochs).integers(2**31)))         # dropout
+        if isinstance(self.loss_func, PixelLoss):
+            self.loss_func.train().set_key(self.seed, self.epochs)                  # what is sampled
         self.epochs += 1
+
     def before_validate(self):
-        if isinstance(self.loss_func, PixelLoss): self.loss_func.eval()                               # all is judged
+        if isinstance(self.loss_func, PixelLoss): self.loss_func.eval()             # every cell counts
+
     def before_batch(self):
-        self.learn.xb = (self.model.preprocess(self.x).contiguous(memory_format=torch.channels_last),)
+        x = self.model.preprocess(self.x).contiguous(memory_format=torch.channels_last)
+        self.learn.xb = (x,)
 
 # %% ../nbs/12_learner.ipynb #30a6fc30
 def has_bf16(
@@ -65,19 +79,27 @@ def has_bf16(
 )->bool:
     "Whether `device` computes in bfloat16 itself; emulated it is many times slower than float32."
     if device.type == 'cuda': return torch.cuda.is_bf16_supported(including_emulation=False)
+    if device.type != 'cpu': return True
     can = getattr(torch.cpu, 'get_capabilities', dict)()            # an older torch does not tell
-    return device.type != 'cpu' or any(can.get(k, False) for k in ('avx512_bf16', 'amx_bf16', 'bf16'))
+    return any(can.get(k, False) for k in ('avx512_bf16', 'amx_bf16', 'bf16'))
 
 class Autocast(Callback):
     "Mixed precision on any device: the forward pass in `dtype`, scores and loss in float32."
-    def __init__(self, dtype=None): self.dtype = dtype  # None: bfloat16 where `has_bf16` says so, else float32
+    def __init__(self,
+        dtype=None,  # None: bfloat16 where `has_bf16` says so, else float32
+    ): self.dtype = dtype
+
     def before_fit(self):
         device = self.dls.device
-        context = torch.autocast(device.type, self.dtype or torch.bfloat16, bool(self.dtype) or has_bf16(device))
+        enabled = self.dtype is not None or has_bf16(device)
+        context = torch.autocast(device.type, self.dtype or torch.bfloat16, enabled)
         def enter(model, args): context.__enter__()
-        def leave(model, args, out): context.__exit__(None, None, None); return None if out is None else out.float()
+        def leave(model, args, scores):
+            context.__exit__(None, None, None)
+            if scores is not None: return scores.float()      # None where the forward pass failed
         self.hooks = [self.model.register_forward_pre_hook(enter),
                       self.model.register_forward_hook(leave, always_call=True)]
+
     def after_fit(self):
         for h in self.hooks: h.remove()
 
@@ -86,69 +108,92 @@ class ConsoleProgress(Callback):
     "One progress bar for a whole fit, and a line for each epoch if wanted."
     order = 70
     def __init__(self, what='training', lines=False): self.what, self.lines = what, lines
+
     def before_fit(self):
-        self.start, self.bar = time.time(), progress((), self.what, total=self.n_epoch*len(self.dls.train))
+        self.start = time.time()
+        self.bar = progress((), self.what, total=self.n_epoch*len(self.dls.train))
         names = ['train loss', 'valid loss', *METRICS.values()]
-        if self.lines: print('epoch', *(f' {v:>10}' for v in names), ' seconds')
+        if self.lines: print('epoch', *(f' {name:>10}' for name in names), ' seconds')
+
     def before_validate(self):
-        if not self.lines and self.epoch < self.n_epoch-1: self.learn.dl = ()   # nobody would see what comes out
+        last = self.epoch == self.n_epoch-1
+        if not self.lines and not last: self.learn.dl = ()      # nobody would see what comes out
+
     def after_batch(self):
         if self.training: self.bar.update()
+
     def after_epoch(self):
         if not self.lines: return
         values = ' '.join(f' {v:10.4f}' for v in self.recorder.values[-1])
         self.bar.write(f'{self.epoch:5} {values}  {time.time()-self.start:7.0f}')
+
     def after_fit(self): self.bar.close()
 
 # %% ../nbs/12_learner.ipynb #6c29ea66
 def _torch_opt(opt, params, lr=None, **kwargs):
-    "A torch optimizer for fastai; each fit sets rates and decay. The fused AdamW passes over the weights once a step."
+    "A torch optimizer for fastai, which sets rates and decay at each fit."
     return OptimWrapper(params, opt, lr=0., **kwargs)
 
+# backbone_lr and refine are factors of lr; the fused AdamW passes over the weights once a step
 RECIPES = dict(
     paper =dict(opt=partial(_torch_opt, torch.optim.SGD, momentum=.9),
-                lr=1e-4, backbone_lr=1.,  wd=5e-4, refine=.01, one_cycle=False, bf16=False),
+                lr=1e-4, backbone_lr=1.,  wd=5e-4, refine=.01, one_cycle=False, bf16=False,
+                scale=dict(pool5=1., pool4=.01, pool3=.0001)),    # the release's, where it trains at once
     modern=dict(opt=partial(_torch_opt, torch.optim.AdamW, fused=True),
-                lr=1e-3, backbone_lr=.15, wd=5e-4, refine=.3,  one_cycle=True,  bf16=True))
+                lr=1e-3, backbone_lr=.15, wd=5e-4, refine=.3,  one_cycle=True,  bf16=True,
+                scale=None))                                      # measured by `unit_scale`
 
 def fcn_groups(
-    model:FCN,
+    model,  # an `FCN` or a `LateFusion`
 )->list:  # [old weights, old biases, new weights, new biases]
     "The parameters by what they are: from the classifier or new, weights or biases (section 4.3)."
-    old = [part for m in (model, model.other) if m is not None
-           for part in {'': (), 'backbone': (m.backbone,), 'all': (m.backbone, m.fc)}[m.trained]]
-    is_old, groups = {id(p) for m in old for p in m.parameters()}, ([], [], [], [])
-    for name, p in model.named_parameters(): groups[(id(p) not in is_old)*2+name.endswith('bias')].append(p)
-    return list(groups)
+    old = set()
+    for net in streams(model):
+        if net.trained: old.update(net.backbone.parameters())
+        if net.trained == 'all': old.update(net.fc.parameters())
+    groups = {('old', 'weight'): [], ('old', 'bias'): [], ('new', 'weight'): [], ('new', 'bias'): []}
+    for name, p in model.named_parameters():
+        origin = 'old' if p in old else 'new'
+        kind = 'bias' if name.endswith('bias') else 'weight'
+        groups[origin, kind].append(p)
+    return list(groups.values())
 
 # %% ../nbs/12_learner.ipynb #5fdf07b3
-def _rates(row, lr): return [lr*row['backbone_lr'], 2*lr*row['backbone_lr'], lr, 2*lr]
+def _rates(lr, backbone_lr):
+    "The rates of the four groups of `fcn_groups`: biases learn twice as fast as weights."
+    return [lr*backbone_lr, 2*lr*backbone_lr, lr, 2*lr]
 
 def _scaled(model, dls, recipe, taps):
-    "Bring the maps named in `taps` to a size that scores can learn from: measured, or the release's factors."
+    "Bring the maps in `taps` to a size that scores can learn from: measured, or by the recipe's factors."
     if not taps: return
     x, _ = dls.valid.one_batch()
-    net = model.to(x.device).eval()
-    x, n = net.preprocess(x), net.config['channels']
-    for m, part in (net, x[:, :n]), (net.other, x[:, n:]):              # the second stream of late fusion
-        if m is None: continue
-        found = unit_scale(m, part) if recipe == 'modern' else RELEASE_SCALE
-        m.scale.update({k: found[k] for k in taps if k in found})
+    x = model.to(x.device).eval().preprocess(x)
+    nets = streams(model)
+    parts = x.split([net.config['channels'] for net in nets], 1)
+    for net, part in zip(nets, parts):
+        factors = RECIPES[recipe]['scale'] or unit_scale(net, part)
+        net.scale.update({tap: factors[tap] for tap in taps if tap in factors})
 
 def _learner(model, dls, recipe, lr, seed, loss=None, **kwargs):
     "A `Learner` around a ready model."
-    row, data = RECIPES[recipe], dls.train.dataset
+    settings = RECIPES[recipe]
+    data = dls.train.dataset
     colors = None if data.colors is None else np.asarray(data.colors).tolist()
     model.meta.update(names=list(data.names), colors=colors, size=data.size)
-    cbs = [PreprocessCallback(seed), *([Autocast()] if row['bf16'] else []), *kwargs.pop('cbs', [])]
-    learn = Learner(dls, model, loss or PixelLoss(), row['opt'], lr=_rates(row, lr), wd=[row['wd'], 0., row['wd'], 0.],
-                    splitter=fcn_groups, metrics=paper_metrics(len(data.names)), cbs=cbs, **kwargs)
-    learn.recipe, learn.seed = recipe, seed
+    cbs = [PreprocessCallback(seed)]
+    if settings['bf16']: cbs.append(Autocast())
+    cbs.extend(kwargs.pop('cbs', []))
+    wd = settings['wd']
+    learn = Learner(dls, model, loss or PixelLoss(), settings['opt'], splitter=fcn_groups,
+                    lr=_rates(lr, settings['backbone_lr']), wd=[wd, 0., wd, 0.],
+                    metrics=paper_metrics(len(data.names)), cbs=cbs, **kwargs)
+    learn.recipe = recipe
+    learn.seed = seed
     return learn
 
 # %% ../nbs/12_learner.ipynb #d5150eaf
 def _backbone(arch, weights, fc_width):
-    "The classifier; where fc6 and fc7 have no weights to transplant, they are made narrower and said to be."
+    "The classifier; fc6 and fc7 without weights are made at most 512 wide, and a line says so."
     net = backbone(arch, weights, 1, fc_width)
     if fc_width is None and net.trained != 'all' and (net.fc_width or 0) > 512:
         net = backbone(arch, weights, 1, 512)
@@ -159,12 +204,12 @@ def fcn_learner(
     dls,                    # `scenes_dls`, `camvid_dls`, `folder_dls`, ...
     arch='vgg16',           # a name for `backbone`, a `Classifier` with weights of its own, or a ready `FCN`
     stride:int=32,          # below 32: trained at once
-    fc_width:int=None,          # width of fc6 and fc7; None: the weights' own, or at most 512 where they have none
+    fc_width:int=None,      # of fc6 and fc7; None: the weights' own, or at most 512 where they have none
     weights=None,           # for `backbone`: None, 'imagenet', or a file
     recipe:str='modern',    # 'modern' or 'paper', see `RECIPES`
     lr:float=None,          # rate of new weights; None: the recipe's
-    freeze=0,               # blocks of the backbone, from the image on, that stay as they are; 'all': all but the
-                            # score layer, the paper's FCN-32s-fixed
+    freeze=0,               # blocks of the backbone, from the image on, that stay as they are;
+                            # 'all': all but the score layer, the paper's FCN-32s-fixed
     padding='same',         # or 100
     seed:int=0,             # of new weights and dropout
     **kwargs,               # `loss`, `cbs`, `path`, and what else of `Learner` is not set here
@@ -172,14 +217,17 @@ def fcn_learner(
     "A fastai `Learner` around an FCN, with the habits of section 4.3; `fit_recipe` trains it."
     if recipe not in RECIPES: raise InputError(f'recipe {recipe!r}: there is {" and ".join(RECIPES)}')
     torch.manual_seed(seed)
-    if isinstance(arch, FCN): model = copy.deepcopy(arch)
+    if isinstance(arch, (FCN, LateFusion)):
+        model = copy.deepcopy(arch)
     else:
         net = arch if isinstance(arch, Classifier) else _backbone(arch, weights, fc_width)
         model = fcn(net, len(dls.train.dataset.names), stride, padding=padding)
-        deepest = [] if model.trained == 'all' else list(model.backbone)[-1:]
-        _scaled(model, dls, recipe, deepest+[skip for _, skip, _ in model.fusions])
-    still = [model.backbone, model.fc] if freeze == 'all' else list(model.backbone.values())[:freeze]
-    for m in still: m.requires_grad_(False)
+        taps = [skip for _, skip, _ in model.fusions]
+        if model.trained != 'all': taps.append(list(model.backbone)[-1])    # a fresh fc6 reads it
+        _scaled(model, dls, recipe, taps)
+    for net in streams(model):
+        frozen = [net.backbone, net.fc] if freeze == 'all' else list(net.backbone.values())[:freeze]
+        for part in frozen: part.requires_grad_(False)
     return _learner(model, dls, recipe, lr or RECIPES[recipe]['lr'], seed, **kwargs)
 
 # %% ../nbs/12_learner.ipynb #8cf3cda7
@@ -188,17 +236,19 @@ def fit_recipe(self:Learner,
     epochs:int,  # passes over the training set
 ):
     "Train as the learner's recipe says: at a constant rate, or one cycle of AdamW."
-    self.fit_one_cycle(epochs) if RECIPES[self.recipe]['one_cycle'] else self.fit(epochs)
+    fit = self.fit_one_cycle if RECIPES[self.recipe]['one_cycle'] else self.fit
+    fit(epochs)
     return self
 
 @patch
 def fit_console(self:Learner,
     epochs:int,             # as for `fit_recipe`
-    what:str='training',    # said beside the bar
+    what:str='training',    # stands beside the bar
     lines:bool=False,       # print a line an epoch
 ):
     "`fit_recipe` for a terminal: one bar instead of fastai's."
-    with self.no_bar(), self.no_logging(), self.added_cbs(ConsoleProgress(what, lines)): return self.fit_recipe(epochs)
+    with self.no_bar(), self.no_logging(), self.added_cbs(ConsoleProgress(what, lines)):
+        return self.fit_recipe(epochs)
 
 def refine(
     learn:Learner,      # a trained `fcn_learner`; left as it is
@@ -206,9 +256,11 @@ def refine(
     lr:float=None,      # rate of new weights; None: the learner's times the recipe's `refine`
     **kwargs,           # for `Learner`
 )->Learner:
-    "A learner for the next stage: the same net with one skip more, its score at zero, at a lower rate (section 4.2)."
-    model, row = learn.model.refined(stride), RECIPES[learn.recipe]
+    "A learner for the next stage (section 4.2): the same net with one skip more, whose score is zero."
+    model = learn.model.refined(stride)
     kwargs.setdefault('loss', copy.deepcopy(learn.loss_func))
-    added = [k for k in model.layers if k in model.backbone and k not in learn.model.layers]
+    before, after = (streams(m)[0].layers for m in (learn.model, model))
+    added = [k for k in after if k not in before]
     if learn.recipe == 'modern': _scaled(model, learn.dls, 'modern', added)
-    return _learner(model, learn.dls, learn.recipe, lr or learn.lr[2]*row['refine'], learn.seed, **kwargs)
+    lr = lr or learn.lr[2]*RECIPES[learn.recipe]['refine']      # learn.lr[2]: of its new weights
+    return _learner(model, learn.dls, learn.recipe, lr, learn.seed, **kwargs)

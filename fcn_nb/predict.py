@@ -20,6 +20,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from .core import *
+from .weights import *
 from .backbones import *
 from .models import *
 from .metrics import *
@@ -143,12 +144,14 @@ def predict(
     return _predict(model, read_image(image), name, dtype, device, scores)
 
 # %% ../nbs/13_predict.ipynb #a61d7f05
+_VERSION = 2     # of the settings in a file
+
 def _settings(model):
     "What a model file says beside its weights, as JSON gives it back."
-    told = dict(version=1, config=model.config, scale=model.scale, preprocess=model.preprocess.config, meta=model.meta,
-                trained=model.trained)
-    if model.other is not None: told['other_scale'] = model.other.scale
-    return json.loads(json.dumps(told))
+    nets = [dict(config=net.config, scale=net.scale, trained=net.trained) for net in streams(model)]
+    how = model.how if isinstance(model, LateFusion) else None
+    settings = dict(version=_VERSION, nets=nets, late=how, preprocess=model.preprocess.config, meta=model.meta)
+    return json.loads(json.dumps(settings))
 
 def save_model(
     model:FCN,
@@ -205,10 +208,17 @@ _NET = {    # what a file may say of a net, and in words; `most` numbers are in 
     'stride':       (lambda v, most: _is_whole(v, 1, 32), '32 or less')}
 
 # %% ../nbs/13_predict.ipynb #1fe6a2c8
-def _check_net(part, config, most, may=()):
-    _check_names(part, config, _NET, may)
+def _check_net(net, prefix, most):
+    "What a file says of one net; `prefix` tells which it is, where there are two."
+    _check_names(f'{prefix}net', net, ('config', 'scale', 'trained'))
+    config, scale, trained = net['config'], net['scale'], net['trained']
+    _check_names(f'{prefix}config', config, _NET)
     for k, (allowed, wants) in _NET.items():
-        if not allowed(config[k], most): _refuse(f'{part}.{k}', config[k], wants)
+        if not allowed(config[k], most): _refuse(f'{prefix}config.{k}', config[k], wants)
+    if not isinstance(scale, dict): _refuse(f'{prefix}scale', scale, 'a factor for each block')
+    for k, v in scale.items():
+        if not _is_number(v, -_BIG, _BIG): _refuse(f'{prefix}scale.{k[:60]}', v, 'a finite number')
+    if trained not in ('', 'backbone', 'all'): _refuse(f'{prefix}trained', trained, '"", "backbone" or "all"')
 
 # %% ../nbs/13_predict.ipynb #d4179e2c
 _BIG = 1e9    # no mean, deviation or factor of a real net comes near, and float32 takes it
@@ -227,11 +237,6 @@ def _check_preprocess(config, channels):
         if not _is_list(config[k], lambda v: _is_number(v, low, _BIG), channels):
             _refuse(f'preprocess.{k}', config[k],
                     f'{channels} finite numbers, one a channel; no std of 0')
-
-def _check_scale(part, scale):
-    if not isinstance(scale, dict): _refuse(part, scale, 'a factor for each block')
-    for k, v in scale.items():
-        if not _is_number(v, -_BIG, _BIG): _refuse(f'{part}.{k[:60]}', v, 'a finite number')
 
 # %% ../nbs/13_predict.ipynb #07b6c4f9
 def _are_names(names, classes):
@@ -253,25 +258,23 @@ def _check_meta(meta, classes):
         _refuse('meta.size', size, f'height and width, up to {MAX_PIXELS:,} pixels')
 
 # %% ../nbs/13_predict.ipynb #f5a80b36
-def _check_settings(told, most):
+def _check_nets(nets, late, most):
+    "The one net of a file, or its two and how they are fused."
+    if not isinstance(nets, list) or len(nets) not in (1, 2): _refuse('nets', nets, 'one net, or two side by side')
+    for i, net in enumerate(nets): _check_net(net, '' if len(nets) == 1 else f'{"ab"[i]}.', most)
+    ways = [None] if len(nets) == 1 else [*LATE]
+    if late not in ways: _refuse('late', late, ' or '.join(map(json.dumps, ways)))
+    if nets[0]['config']['classes'] != nets[-1]['config']['classes']: raise InputError('its two nets have other heads')
+
+def _check_settings(settings, most):
     "An `InputError` for the first setting that is unknown, missing, of another kind, or out of its range."
-    _check_names('it', told, ('version', 'config', 'scale', 'preprocess', 'meta', 'trained'), ('other_scale',))
-    if not _is_whole(told['version'], 1, 1): _refuse('version', told['version'], '1; a newer fcn_nb may know it')
-    config = told['config']
-    _check_net('config', config, most, ('late', 'other'))
-    channels, streams = config['channels'], 'other' in config
-    if ('late' in config, 'other_scale' in told) != (streams, streams):
-        raise InputError('late, other and other_scale: of a second stream there are all three or none')
-    if streams:
-        _check_net('other', config['other'], most)
-        _check_scale('other_scale', told['other_scale'])
-        if not (isinstance(config['late'], str) and config['late'] in LATE):
-            _refuse('config.late', config['late'], ' or '.join(LATE))
-        channels += config['other']['channels']
-    _check_scale('scale', told['scale'])
-    _check_preprocess(told['preprocess'], channels)
-    _check_meta(told['meta'], config['classes'])
-    if told['trained'] not in ('', 'backbone', 'all'): _refuse('trained', told['trained'], '"", "backbone" or "all"')
+    if isinstance(settings, dict) and 'version' in settings and not _is_whole(settings['version'], _VERSION, _VERSION):
+        _refuse('version', settings['version'], f'{_VERSION}; another fcn_nb wrote it: take that one, or train anew')
+    _check_names('it', settings, ('version', 'nets', 'late', 'preprocess', 'meta'))
+    nets = settings['nets']
+    _check_nets(nets, settings['late'], most)
+    _check_preprocess(settings['preprocess'], sum(net['config']['channels'] for net in nets))
+    _check_meta(settings['meta'], nets[0]['config']['classes'])
 
 # %% ../nbs/13_predict.ipynb #8ed4f270
 _HEADER = 4_000_000    # bytes: room for thirty thousand tensors
@@ -319,23 +322,26 @@ def _check_finite(state):
             raise InputError(f'{k} holds values that are not finite; its training went astray')
 
 # %% ../nbs/13_predict.ipynb #64f7d0ab
-def _built(told, net=None):
-    "The net that the settings describe, on the meta device: its weights are the file's."
-    config = dict(told['config'])
-    late, other = config.pop('late', None), config.pop('other', None)
+def _built_net(said, net=None):
+    "The net that the settings of one net describe, on the meta device: its weights are the file's."
+    config = dict(said['config'])
     if net is not None: config.update(arch=net, fc_width=None)
     if config['arch'] == 'own': raise InputError("from a classifier of one's own: load_model(path, net=CLASSIFIER)")
     with torch.device('meta' if net is None else 'cpu'): model = fcn(**config)
-    if model.config['stride'] != told['config']['stride']:
-        _refuse('config.stride', told['config']['stride'], f"{model.config['stride']}, that of its finest layer")
-    if other:
-        with torch.device('meta'): second = fcn(**other)
-        model = late_fusion(model, second, late)
-        _check_names('other_scale', told['other_scale'], model.other.backbone)
-        model.other.scale = told['other_scale']
-    _check_names('scale', told['scale'], model.backbone)
-    model.preprocess, model.scale, model.meta = Preprocess(**told['preprocess']), told['scale'], told['meta']
-    model.trained = told['trained']
+    if model.config['stride'] != said['config']['stride']:
+        _refuse('config.stride', said['config']['stride'], f"{model.config['stride']}, that of its finest layer")
+    _check_names('scale', said['scale'], model.backbone)
+    model.scale, model.trained = said['scale'], said['trained']
+    channels = config['channels']
+    model.preprocess = Preprocess([*range(channels)], mean=[0.]*channels, std=[1.]*channels)   # the file's comes below
+    return model
+
+def _built(settings, net=None):
+    "The model that the settings describe; `net` is the classifier of its first net, if that was one's own."
+    first, *second = settings['nets']
+    model = _built_net(first, net)
+    if second: model = LateFusion(model, _built_net(second[0]), settings['late'])
+    model.preprocess, model.meta = Preprocess(**settings['preprocess']), settings['meta']
     return model
 
 # %% ../nbs/13_predict.ipynb #48b4b9c2

@@ -28,19 +28,27 @@ class Scene(NamedTuple):
     geometry: np.ndarray  # H x W uint8: ids of SCENE_GEOMETRY, no void
 
 # %% ../nbs/08_scenes.ipynb #c52b1dca
+def _colours(hexes): return np.float32([list(bytes.fromhex(h)) for h in hexes.split()])
+
 _INKS = dict(
-    leaf  = '2f5a4c 3f6b3a 5c8a45 7da453 9aa34a c98b3a b5583a', wood = '4f4038 6b4a35 8a6242 a98058',
-    paint = 'd1495b edae49 00798c 30638e 8d5a97 f2e8cf 66a182 e76f51 264653 d9a5a0',
-    wall  = 'e9dcc3 c9b79c b58a6a a4553f 8d99ae ddd3cf', skin = 'f0c8a0 d9a066 a9714b 6f4a35',
-    fur   = '7d5230 c99a66 33302e e6dccb 77695e', earth = 'c9b28a b08d5f 8a6b4a d8cdb4 7c7a6a',
-    metal = '262b33 3f4a56 66727e a9b2b8', water = '2f6f8f 3f8f9f 5b9bb5 4a7a72', stone = '8f8c86 b5ada0 6d727a c4bfae',
-    sky   = '5b8fc9d9e8f2 4a4e7cf2a97e 8e9aa6d5d8d8 7aa5c4f6d9b8 27335a6f7f9f 9cc3c9eef0dc')   # above, at the horizon
-_INKS = {k: np.float32([list(bytes.fromhex(c)) for c in v.split()]) for k, v in _INKS.items()}
+    leaf  = _colours('2f5a4c 3f6b3a 5c8a45 7da453 9aa34a c98b3a b5583a'),
+    wood  = _colours('4f4038 6b4a35 8a6242 a98058'), skin = _colours('f0c8a0 d9a066 a9714b 6f4a35'),
+    paint = _colours('d1495b edae49 00798c 30638e 8d5a97 f2e8cf 66a182 e76f51 264653 d9a5a0'),
+    wall  = _colours('e9dcc3 c9b79c b58a6a a4553f 8d99ae ddd3cf'),
+    fur   = _colours('7d5230 c99a66 33302e e6dccb 77695e'),
+    earth = _colours('c9b28a b08d5f 8a6b4a d8cdb4 7c7a6a'), metal = _colours('262b33 3f4a56 66727e a9b2b8'),
+    water = _colours('2f6f8f 3f8f9f 5b9bb5 4a7a72'), stone = _colours('8f8c86 b5ada0 6d727a c4bfae'))
+# at the zenith and at the horizon
+_SKIES = _colours('5b8fc9d9e8f2 4a4e7cf2a97e 8e9aa6d5d8d8 7aa5c4f6d9b8 27335a6f7f9f 9cc3c9eef0dc')
 
 def _ink(g, kind):
     "A colour of a material (RGB, 0 to 255), a little different each time."
-    ink, (dark, *hue) = _INKS[kind][g.integers(len(_INKS[kind]))], g.standard_normal(4, np.float32)
+    inks = _INKS[kind]
+    ink = inks[g.integers(len(inks))]
+    dark, *hue = g.standard_normal(4, np.float32)
     return ink + np.float32(8)*dark + np.float32(4)*np.float32(hue)
+
+def _inks(g, *kinds): return [_ink(g, kind) for kind in kinds]
 
 # %% ../nbs/08_scenes.ipynb #e0cc6095
 def _noise(down, across, seed, n=256):
@@ -76,8 +84,11 @@ def _texture(name, v, u):
 
 # %% ../nbs/08_scenes.ipynb #9b931f38
 class _Part(NamedTuple):
-    "A filled polygon, or a stroke where `width` is above 0, in a box one unit high whose floor is y = 0."
-    points: np.ndarray; ink: np.ndarray; grain: float; width: float = 0
+    "A filled polygon, or a stroke if `width` is above 0, in a box one unit high whose floor is y = 0."
+    points: np.ndarray
+    ink: np.ndarray
+    grain: float        # how strongly the texture shows
+    width: float = 0
 
 def _fill(ink, *points, grain=.3): return _Part(np.array(points).reshape(-1, 2), ink, grain)
 def _line(ink, width, *points):    return _Part(np.array(points).reshape(-1, 2), ink, .1, width)
@@ -108,50 +119,73 @@ def _draws(f):
 
 # %% ../nbs/08_scenes.ipynb #2e58b21c
 class _Thing(NamedTuple):
-    "A thing in its place, its parts one after another; x, y and size are shares of the image, z is in metres."
-    label: int; points: np.ndarray; ends: list; widths: list; inks: np.ndarray; grains: np.ndarray; texture: str
-    x: float = 0; y: float = 0; size: float = 1; z: float = 1
+    "A thing in its place, its parts one after another; x, y and size are shares of the image."
+    label: int
+    points: np.ndarray  # of all parts
+    ends: list          # where the points of each part end
+    widths: list        # of the strokes
+    inks: np.ndarray    # RGBA; number 0 is no part
+    grains: np.ndarray
+    texture: str
+    x: float = 0
+    y: float = 0        # of its lowest point
+    size: float = 1
+    z: float = 1        # metres
 
 def _thing(g, label, **place):
     "Draw a class anew: lean, stretch and perhaps mirror it, and stand its lowest point on y = 0."
     parts, texture = _DRAW[SCENE_CLASSES[label]](g)
-    stretch = float(np.exp(g.normal()*.1))*(1 if g.random() < .5 else -1)
-    points, inks, grains, widths = zip(*_turned(parts, g.normal()*.03, stretch))
-    sizes, points = [len(p) for p in points], np.concatenate(points)
+    stretch = float(np.exp(g.normal()*.1))
+    if g.random() >= .5: stretch = -stretch
+    parts = _turned(parts, g.normal()*.03, stretch)
+    points = np.concatenate([part.points for part in parts])
+    sizes = [len(part.points) for part in parts]
+    widths = [part.width for part in parts]
     points[:, 1] -= (points[:, 1] - np.repeat(widths, sizes)/2).min()
-    rgba = np.zeros((len(inks)+1, 4), np.uint8)                 # row 0: where there is no part
-    rgba[1:, :3], rgba[1:, 3] = np.clip(inks, 0, 255), 255
-    ends, grains = np.cumsum(sizes).tolist(), np.float32([0, *grains])
-    return _Thing(label, points, ends, widths, rgba, grains, str(texture), **place)
+    ends = np.cumsum(sizes).tolist()
+    inks = np.zeros((len(parts)+1, 4), np.uint8)
+    inks[1:, :3] = np.clip([part.ink for part in parts], 0, 255)
+    inks[1:, 3] = 255
+    grains = np.float32([0, *(part.grain for part in parts)])
+    return _Thing(label, points, ends, widths, inks, grains, str(texture), **place)
 
 def _extent(t):
     "Left, right and top of a thing, in its own heights."
-    (left, _), (right, top) = t.points.min(0) - .05, t.points.max(0) + .05
+    left, _ = t.points.min(0) - .05
+    right, top = t.points.max(0) + .05
     return float(left), float(right), float(top)
 
 # %% ../nbs/08_scenes.ipynb #ca7d19b3
 def _pen(im, t, points, zoom, thin):
-    "Draw the parts of a thing, numbered from 1, at `points` in pixels; strokes are at least `thin` pixels wide."
-    draw, xy, a = ImageDraw.Draw(im), points.ravel().tolist(), 0
-    for i, (b, width) in enumerate(zip(t.ends, t.widths), 1):
-        part, a = xy[2*a:2*b], b
-        if not width: draw.polygon(part, fill=i); continue
+    "Draw the parts of a thing, numbered from 1, at `points` in pixels; strokes are at least `thin` wide."
+    draw = ImageDraw.Draw(im)
+    parts = np.split(points, t.ends[:-1])
+    for i, (part, width) in enumerate(zip(parts, t.widths), 1):
+        xy = part.ravel().tolist()
+        if not width:
+            draw.polygon(xy, fill=i)
+            continue
         d = max(thin, round(width*zoom))
-        draw.line(part, fill=i, width=d)
-        if len(part) > 18 or d < 2: continue                    # a curve needs no round joints
-        for x, y in zip(part[::2], part[1::2]): draw.ellipse((x-d/2, y-d/2, x+d/2, y+d/2), fill=i)
+        draw.line(xy, fill=i, width=d)
+        if len(part) > 9 or d < 2: continue                    # a curve needs no round joints
+        for x, y in part.tolist(): draw.ellipse((x-d/2, y-d/2, x+d/2, y+d/2), fill=i)
 
 def _box(t, h, w, r):
-    "The pixels that a thing and a border of r can touch (left, top, right, bottom); its height, and where it stands."
-    s, x, y, (left, right, top) = t.size*min(h, w), t.x*w, t.y*h, _extent(t)
-    x0, x1 = max(int(x + left*s) - r - 1, 0), min(int(x + right*s) + r + 2, w)
-    y0, y1 = max(int(y - top*s)  - r - 1, 0), min(int(y) + r + 2, h)
+    "What a thing and a border of r can touch (left, top, right, bottom); its height, and where it stands."
+    s = t.size*min(h, w)
+    x, y = t.x*w, t.y*h
+    left, right, top = _extent(t)
+    x0 = max(int(x + left*s) - r - 1, 0)
+    x1 = min(int(x + right*s) + r + 2, w)
+    y0 = max(int(y - top*s) - r - 1, 0)
+    y1 = min(int(y) + r + 2, h)
     return (x0, y0, x1, y1), (s, x, y)
 
 # %% ../nbs/08_scenes.ipynb #d1ba612e
 def _sprite(t, light, box, spot):
-    "A thing as an RGBA image of the size of its box: its parts drawn at twice the size, reduced, then shaded."
-    (x0, y0, x1, y1), (s, x, y) = box, spot
+    "A thing as an RGBA image of its box: drawn at twice the size, reduced, then shaded."
+    x0, y0, x1, y1 = box
+    s, x, y = spot
     parts = Image.new('P', (2*(x1-x0), 2*(y1-y0)))
     _pen(parts, t, t.points*[2*s, -2*s] + [2*(x-x0), 2*(y-y0)], 2*s, 3)
     parts.putpalette(t.inks.tobytes(), 'RGBA')
@@ -167,40 +201,53 @@ def _sprite(t, light, box, spot):
 @_draws
 def _tree(g):
     "A trunk with limbs and a crown of leaf blobs, or a conifer of stacked skirts."
-    leaf, wood, w = _ink(g, 'leaf'), _ink(g, 'wood'), g.uniform(.05, .09)
+    leaf, wood = _inks(g, 'leaf', 'wood')
+    w = g.uniform(.05, .09)
     if g.random() < .4:
-        skirts = [_fill(leaf*k, (-s, b), (s, b), (.3*s, b+.2), (.02, t), (-.3*s, b+.2))
-                  for k, s, b, t in ((.75, .33, .14, .6), (.9, .27, .36, .8), (1.05, .19, .58, 1))]
-        return [_line(wood, w, (0, 0), (0, .4)), *skirts], 'leaf'
-    fork  = g.uniform(.25, .4)
-    limbs = [_line(wood, w*k, (0, a), (x, fork+.3)) for k, a, x in ((1, 0, 0), (.6, fork, -.2), (.6, fork, .2))]
-    blobs = [(.8, -.2, .58, .2), (.85, .2, .56, .2), (.95, 0, .7, .26), (1.12, -.08, .8, .17), (1.05, .15, .74, .16)]
-    crown = [_fill(leaf*k, _oval(x + g.normal()*.03, y, r, n=16, wobble=g.normal(0, .07, (16, 1))))
-             for k, x, y, r in blobs]
-    return limbs + crown, 'leaf'
+        def skirt(shade, s, base, top):
+            return _fill(leaf*shade, (-s, base), (s, base), (.3*s, base+.2), (.02, top), (-.3*s, base+.2))
+        return [_line(wood, w, (0, 0), (0, .4)),
+                skirt(.75, .33, .14, .6), skirt(.9, .27, .36, .8), skirt(1.05, .19, .58, 1)], 'leaf'
+    fork = g.uniform(.25, .4)
+    parts = [_line(wood, w, (0, 0), (0, fork+.3)),
+             _line(wood, w*.6, (0, fork), (-.2, fork+.3)), _line(wood, w*.6, (0, fork), (.2, fork+.3))]
+    for shade, x, y, r in ((.8, -.2, .58, .2), (.85, .2, .56, .2), (.95, 0, .7, .26), (1.12, -.08, .8, .17),
+                           (1.05, .15, .74, .16)):
+        x += g.normal()*.03
+        wobble = g.normal(0, .07, (16, 1))
+        parts.append(_fill(leaf*shade, _oval(x, y, r, n=16, wobble=wobble)))
+    return parts, 'leaf'
 
 # %% ../nbs/08_scenes.ipynb #831f7ed3
 @_draws
 def _house(g):
     "Walls under a gable or a hipped roof, a chimney, a door and two windows."
-    wall, roof, trim, glass = _ink(g, 'wall'), _ink(g, 'paint')*.8, _ink(g, 'paint'), _ink(g, 'metal')
-    w, e, top, side, sill = g.uniform(.38, .6), g.uniform(.48, .6), g.choice([0, .25]), g.choice([-1, 1]), .2
-    box = lambda ink, x, y, dx, dy, grain=.1: _fill(ink, (x-dx, y), (x+dx, y), (x+dx, y+dy), (x-dx, y+dy), grain=grain)
-    panes = [p for x in (-.62*w, .62*w) for p in (box(trim*1.1, x, sill, .1, .2), box(glass, x, sill+.02, .075, .16))]
-    return [box(wall*.7, side*w*.5, e, .055, .4), box(wall*.9, 0, 0, w, e, .3),
-            _fill(roof, (-w-.07, e-.02), (w+.07, e-.02), (top*w, .95), (-top*w, .95), grain=.2),
-            *panes, box(trim*.75, g.uniform(-.3, .3)*w, 0, .085, .33)], g.choice(['brick', 'brick', 'plank', 'grain'])
+    wall, roof, trim, glass = _inks(g, 'wall', 'paint', 'paint', 'metal')
+    w, eaves = g.uniform(.38, .6), g.uniform(.48, .6)  # half the width, and the height of the walls
+    top = g.choice([0, .25])*w         # of the roof: a gable, or hipped
+    side = g.choice([-1, 1])           # of the chimney
+    def box(ink, x, y, dx, dy, grain=.1):
+        return _fill(ink, (x-dx, y), (x+dx, y), (x+dx, y+dy), (x-dx, y+dy), grain=grain)
+    parts = [box(wall*.7, side*w*.5, eaves, .055, .4), box(wall*.9, 0, 0, w, eaves, .3),
+             _fill(roof*.8, (-w-.07, eaves-.02), (w+.07, eaves-.02), (top, .95), (-top, .95), grain=.2)]
+    for x in (-.62*w, .62*w): parts += [box(trim*1.1, x, .2, .1, .2), box(glass, x, .2+.02, .075, .16)]
+    door = box(trim*.75, g.uniform(-.3, .3)*w, 0, .085, .33)
+    return [*parts, door], g.choice(['brick', 'brick', 'plank', 'grain'])
 
 # %% ../nbs/08_scenes.ipynb #64dcc631
 @_draws
 def _boat(g):
     "A hull, a mast, one or two sails and a pennant."
-    hull, sail, mast, flag = _ink(g, 'paint'), _ink(g, 'wall')*1.1, _ink(g, 'wood'), _ink(g, 'paint')
-    w, m, belly = g.uniform(.42, .55), g.uniform(-.1, .06), g.uniform(.55, .62)
+    hull, sail, mast, flag = _inks(g, 'paint', 'wall', 'wood', 'paint')
+    sail = sail*1.1
+    w, m = g.uniform(.42, .55), g.uniform(-.1, .06)  # half the length, and where the mast stands
+    belly = g.uniform(.55, .62)
     main = _fill(sail, (m+.03, .27), (m+w*.75, .27), (m+w*.45, belly), (m+.02, .93), grain=.2)
     jib  = _fill(sail*.88, (m-.03, .27), (m-w*.75, .27), (m-.02, .85), grain=.2)
-    return [_line(mast, .03, (m, .1), (m, .98)), *([main, jib], [main], [jib, main])[g.integers(3)],
-            _fill(flag, (m, .99), (m-.14, .955), (m, .92)), _line(mast, .025, (m-.02, .25), (m+w*.8, .25)),
+    sails = ([main, jib], [main], [jib, main])[g.integers(3)]
+    return [_line(mast, .03, (m, .1), (m, .98)), *sails,
+            _fill(flag, (m, .99), (m-.14, .955), (m, .92)),
+            _line(mast, .025, (m-.02, .25), (m+w*.8, .25)),
             _fill(hull, (-w, .22), (w*1.08, .22), (w*.8, .02), (w*.6, 0), (-w*.7, 0), (-w*.85, .04)),
             _line(hull*.6, .03, (-w, .21), (w*1.06, .21))], g.choice(['plank', 'band', 'plain'])
 
@@ -208,66 +255,90 @@ def _boat(g):
 @_draws
 def _person(g):
     "Head, hair, shirt, trousers or a skirt, arms and legs in a pose."
-    skin, shirt, legs, hair = _ink(g, 'skin'), _ink(g, 'paint'), _ink(g, 'paint')*.8, _ink(g, 'fur')*.8
-    stride, lift = g.uniform(.02, .17), g.uniform(-.5, 1.1, 2)
-    arms = [_line(skin, .06, (.1*k, .78), (k*(.1 + .13*np.cos(a)), .7 + .1*np.sin(a)),
-                  (k*(.1 + .2*np.cos(a)), .66 + .26*np.sin(a*1.3))) for k, a in zip((-1, 1), lift)]
-    walk = [_line(legs*f, .085, (.035*k, .45), (stride*k*.6, .22), (stride*k, .02)) for k, f in ((-1, .8), (1, 1))]
-    skirt = [_fill(legs, (-.09, .52), (.09, .52), (.17, .24), (-.17, .24))] if g.random() < .35 else []
-    return [arms[0], *walk, *skirt, _fill(shirt, (-.13, .8), (.13, .8), (.1, .43), (-.1, .43), grain=.35), arms[1],
-            _fill(hair, _oval(0, .905, .085, .095)), _fill(skin, _oval(.015, .885, .07, .08))], \
-           g.choice(['band', 'plain', 'check', 'grain'])
+    skin, shirt, cloth, hair = _inks(g, 'skin', 'paint', 'paint', 'fur')
+    cloth = cloth*.8
+    stride = g.uniform(.02, .17)
+    lifts = g.uniform(-.5, 1.1, 2)
+    def arm(side, lift):
+        elbow = side*(.1 + .13*np.cos(lift)), .7 + .1*np.sin(lift)
+        hand  = side*(.1 + .2*np.cos(lift)), .66 + .26*np.sin(lift*1.3)
+        return _line(skin, .06, (.1*side, .78), elbow, hand)
+    def leg(side, shade):
+        return _line(cloth*shade, .085, (.035*side, .45), (stride*side*.6, .22), (stride*side, .02))
+    parts = [arm(-1, lifts[0]), leg(-1, .8), leg(1, 1)]
+    if g.random() < .35: parts.append(_fill(cloth, (-.09, .52), (.09, .52), (.17, .24), (-.17, .24)))
+    parts += [_fill(shirt, (-.13, .8), (.13, .8), (.1, .43), (-.1, .43), grain=.35), arm(1, lifts[1]),
+              _fill(hair*.8, _oval(0, .905, .085, .095)), _fill(skin, _oval(.015, .885, .07, .08))]
+    return parts, g.choice(['band', 'plain', 'check', 'grain'])
 
 # %% ../nbs/08_scenes.ipynb #55d956ac
 @_draws
 def _dog(g):
     "A barrel on four legs with a tail, a muzzle and an ear."
-    fur, ear, gait, tail = _ink(g, 'fur'), _ink(g, 'fur'), g.uniform(-.1, .1, 4), g.uniform(-.05, .35)
-    legs = [_line(fur*f, .085, (x, .42), (x + s*.5, .2), (x + s, .03))
-            for x, s, f in zip((-.42, .3, -.33, .4), gait, (.75, .75, 1, 1))]
-    body = [_fill(fur, _oval(*o), grain=.25) for o in ((0, .5, .52, .19), (.36, .52, .19, .21))]
-    return [*legs[:2], _line(fur, .06, (-.45, .58), (-.62, .66 + tail*.4), (-.7, .7 + tail)), *legs[2:], *body,
+    fur, ear = _inks(g, 'fur', 'fur')
+    swing = g.uniform(-.1, .1, 4)
+    tail = g.uniform(-.05, .35)
+    def leg(x, swing, shade):
+        return _line(fur*shade, .085, (x, .42), (x + swing*.5, .2), (x + swing, .03))
+    return [leg(-.42, swing[0], .75), leg(.3, swing[1], .75),
+            _line(fur, .06, (-.45, .58), (-.62, .66 + tail*.4), (-.7, .7 + tail)),
+            leg(-.33, swing[2], 1), leg(.4, swing[3], 1),
+            _fill(fur, _oval(0, .5, .52, .19), grain=.25), _fill(fur, _oval(.36, .52, .19, .21), grain=.25),
             _fill(fur, (.3, .6), (.55, .5), (.68, .72), (.48, .86), grain=.25),
             _fill(fur*1.05, _oval(.6, .8, .17, .15)), _fill(fur*1.05, _oval(.75, .75, .13, .075)),
-            _fill(ear*.4, _oval(.87, .77, .03)), _fill(ear*.6, (.46, .92), (.6, .94), (.54, .64), (.45, .7))], 'fur'
+            _fill(ear*.4, _oval(.87, .77, .03)),
+            _fill(ear*.6, (.46, .92), (.6, .94), (.54, .64), (.45, .7))], 'fur'
 
 # %% ../nbs/08_scenes.ipynb #e53fae07
 @_draws
 def _bicycle(g):
     "Two thin wheels with spokes, a diamond frame, a saddle and a bar."
-    paint, tyre, r = _ink(g, 'paint'), _ink(g, 'metal')*.7, g.uniform(.29, .34)
-    a, b, crank, seat, head, stem = (-.5, r), (.5, r), (-.08, r), (-.22, .8), (.36, .82), (.33, .95)
-    wheels = [_line(tyre, .055, *_oval(*c, r-.03, n=24)) for c in (a, b)]
-    spokes = [_line(tyre*1.5, .012, (x - .8*r*c, r - .8*r*s), (x + .8*r*c, r + .8*r*s))
-              for x in (-.5, .5) for c, s in ((1, 0), (.5, .87), (-.5, .87))]
-    frame = [_line(paint, .05, *p) for p in ((a, crank, head, seat, a), (crank, seat, (-.24, .88)), (stem, head, b))]
-    return [*spokes, *wheels, *frame, _line(tyre, .05, (.22, .99), stem, (.44, .93)),
-            _line(tyre, .08, (-.33, .89), (-.14, .89))], 'plain'
+    paint, tyre = _inks(g, 'paint', 'metal')
+    tyre = tyre*.7
+    r = g.uniform(.29, .34)
+    rear, front, crank = ((x, r) for x in (-.5, .5, -.08))
+    seat, head, stem = (-.22, .8), (.36, .82), (.33, .95)
+    spokes = []
+    for x, _ in (rear, front):
+        for c, s in ((1, 0), (.5, .87), (-.5, .87)):
+            ends = (x - .8*r*c, r - .8*r*s), (x + .8*r*c, r + .8*r*s)
+            spokes.append(_line(tyre*1.5, .012, *ends))
+    wheels = [_line(tyre, .055, *_oval(*hub, r-.03, n=24)) for hub in (rear, front)]
+    return [*spokes, *wheels, _line(paint, .05, rear, crank, head, seat, rear),
+            _line(paint, .05, crank, seat, (-.24, .88)), _line(paint, .05, stem, head, front),
+            _line(tyre, .05, (.22, .99), stem, (.44, .93)), _line(tyre, .08, (-.33, .89), (-.14, .89))], 'plain'
 
 # %% ../nbs/08_scenes.ipynb #1d05120f
 @_draws
 def _lamp(g):
     "A thin post with a lantern, three globes or a bent arm."
-    iron, glow = _ink(g, 'metal'), np.float32([255, 236, 170])*np.float32(g.uniform(.75, 1))
+    iron = _ink(g, 'metal')
+    glow = np.float32([255, 236, 170])*np.float32(g.uniform(.75, 1))
     lantern = [_fill(glow, (-.055, .78), (.055, .78), (.085, .93), (-.085, .93)),
                _fill(iron, (-.1, .925), (.1, .925), (0, 1)), _line(iron, .025, (-.055, .78), (.055, .78))]
     globes  = [_line(iron, .028, (-.16, .8), (-.16, .74), (.16, .74), (.16, .8)),
-               *[_fill(glow*f, _oval(x, y, .075)) for x, y, f in ((-.16, .84, .95), (.16, .84, .95), (0, .92, 1))]]
+               _fill(glow*.95, _oval(-.16, .84, .075)), _fill(glow*.95, _oval(.16, .84, .075)),
+               _fill(glow, _oval(0, .92, .075))]
     arm     = [_line(iron, .036, *_oval(.15, .8, .15, .18, .5, .22, n=8)),
                _fill(iron, _oval(.2, .965, .13, .035)), _fill(glow, _oval(.21, .945, .09, .025))]
-    return [_line(iron, .038, (0, 0), (0, .82)), _fill(iron, (-.06, 0), (.06, 0), (.025, .14), (-.025, .14)),
-            *(lantern, globes, arm)[g.integers(3)]], 'plain'
+    top = (lantern, globes, arm)[g.integers(3)]
+    return [_line(iron, .038, (0, 0), (0, .82)),
+            _fill(iron, (-.06, 0), (.06, 0), (.025, .14), (-.025, .14)), *top], 'plain'
 
 # %% ../nbs/08_scenes.ipynb #c60292a2
 @_draws
 def _umbrella(g):
     "A ribbed canopy of alternating panels on a thin stick with a crook."
-    inks, iron, rib = (_ink(g, 'paint'), _ink(g, 'paint')), _ink(g, 'metal'), np.linspace(-1, 1, 7)
-    w, edge, tilt = g.uniform(.42, .56), g.uniform(.55, .66), g.normal()*.3
-    bend = _arc(.25, 0, 8)*[w, .96-edge] + [0, edge]            # the rightmost rib, from the top down
-    panels = [_fill(inks[i % 2]*(1.08 - .05*i), grain=.15, *np.vstack([
-        bend*[a, 1], _oval((a+b)/2*w, edge, (a-b)/2*w, .045, 0, .5, 6), bend[::-1]*[b, 1]]))
-        for i, (a, b) in enumerate(zip(rib, rib[1:]))]
+    *inks, iron = _inks(g, 'paint', 'paint', 'metal')
+    w, edge = g.uniform(.42, .56), g.uniform(.55, .66)  # half the width, and how high the canopy ends
+    tilt = g.normal()*.3
+    bend = _arc(.25, 0, 8)*[w, .96-edge] + [0, edge]        # the rightmost rib, from the top down
+    ribs = np.linspace(-1, 1, 7)
+    panels = []
+    for i, (a, b) in enumerate(zip(ribs, ribs[1:])):
+        hem = _oval((a+b)/2*w, edge, (a-b)/2*w, .045, 0, .5, 6)
+        outline = np.vstack([bend*[a, 1], hem, bend[::-1]*[b, 1]])
+        panels.append(_fill(inks[i % 2]*(1.08 - .05*i), *outline, grain=.15))
     stick = _line(iron, .03, (0, .98), (0, .08), *_oval(.05, .06, .05, .06, .5, .95, n=6))
     return _turned([stick, *panels], tilt), g.choice(['plain', 'grain', 'band'])
 
@@ -275,64 +346,88 @@ def _umbrella(g):
 @_draws
 def _kite(g):
     "A diamond of four panels, askew, with a wavy tail that carries bows."
-    a, b, tail, t = _ink(g, 'paint'), _ink(g, 'paint'), _ink(g, 'paint'), np.linspace(0, 1, 12)
-    w, m, tilt = g.uniform(.2, .27), g.uniform(.72, .8), g.normal()*.5
-    top, left, right, end, mid = (0, 1), (-w, m), (w, m), (0, .42), (0, m)
+    a, b, tail = _inks(g, 'paint', 'paint', 'paint')
+    w, m = g.uniform(.2, .27), g.uniform(.72, .8)  # half the width, and the height of the cross
+    tilt = g.normal()*.5
+    left, mid, right = ((x, m) for x in (-w, 0, w))
+    top, end = (0, 1), (0, .42)
+    t = np.linspace(0, 1, 12)
     wave = np.stack([.07*np.sin(t*9 + g.uniform(0, 6))*t**.5, .42 - .42*t], 1)
     knot = np.array([[-.05, .03], [.05, -.03], [.05, .03], [-.05, -.03]])
     bows = [_fill(ink, *(knot + p)) for ink, p in zip((a, b, a), wave[[4, 7, 10]])]
-    sail = [_fill(*p) for p in ((a, top, left, mid), (b, top, mid, right),
-                                (b*.9, left, mid, end), (a*.9, mid, right, end))]
-    spar = [_line(tail*.7, .015, top, end), _line(tail*.7, .015, left, right)]
-    return _turned([_line(tail, .022, *wave), *bows, *sail, *spar], tilt), g.choice(['plain', 'stripe', 'grain'])
+    sail = [_fill(a, top, left, mid), _fill(b, top, mid, right),
+            _fill(b*.9, left, mid, end), _fill(a*.9, mid, right, end)]
+    spars = [_line(tail*.7, .015, top, end), _line(tail*.7, .015, left, right)]
+    parts = _turned([_line(tail, .022, *wave), *bows, *sail, *spars], tilt)
+    return parts, g.choice(['plain', 'stripe', 'grain'])
 
 # %% ../nbs/08_scenes.ipynb #d9c0cf77
 @_draws
 def _background(g):
     "What stands about and is no object: a rock, a bush, or a bare post."
-    stone, leaf, wood = _ink(g, 'stone'), _ink(g, 'leaf'), _ink(g, 'wood')
-    blob = lambda ink, x, y, rx, ry: _fill(ink, _oval(x, y, rx, ry, n=14, wobble=g.normal(0, .08, (14, 1))))
-    return [([blob(stone*.85, 0, .25, .5, .26), blob(stone, .05, .32, .36, .2)], 'grain'),
-            ([blob(leaf*k, x, y, .36, .3) for k, x, y in ((.8, -.25, .3), (.85, .25, .28), (1, 0, .45))], 'leaf'),
-            ([_line(wood, .05, (0, 0), (0, 1)), _line(wood*1.1, .06, (0, .97), (0, 1))], 'grain')][g.integers(3)]
+    stone, leaf, wood = _inks(g, 'stone', 'leaf', 'wood')
+    def blob(ink, x, y, rx, ry):
+        return _fill(ink, _oval(x, y, rx, ry, n=14, wobble=g.normal(0, .08, (14, 1))))
+    rock = [blob(stone*.85, 0, .25, .5, .26), blob(stone, .05, .32, .36, .2)]
+    bush = [blob(leaf*.8, -.25, .3, .36, .3), blob(leaf*.85, .25, .28, .36, .3), blob(leaf, 0, .45, .36, .3)]
+    post = [_line(wood, .05, (0, 0), (0, 1)), _line(wood*1.1, .06, (0, .97), (0, 1))]
+    return ((rock, 'grain'), (bush, 'leaf'), (post, 'grain'))[g.integers(3)]
 
 # %% ../nbs/08_scenes.ipynb #b9d9aa53
-SCENE_FAR = 80.     # metres: where the sky is said to be
-_FOCAL = 1.2  # image heights
-_METRES = dict(zip(SCENE_CLASSES, (.7, 2.7, 2.4, 1.9, 1.1, 1.2, 2.3, 2.8, 2, None)))    # how tall; a kite goes its own way
+SCENE_FAR = 80.     # metres: the depth of the sky
+_FOCAL = 1.2        # image heights
+_METRES = dict(background=.7, tree=2.7, house=2.4, person=1.9, dog=1.1, bicycle=1.2, boat=2.3, lamp=2.8,
+               umbrella=2)    # how tall they are; a kite is of any size
 
 class _View(NamedTuple):
-    "Horizon and wall foot (shares of the height), camera height (m), light (-1 to 1: which side is bright), backdrop."
-    horizon: float; foot: float; camera: float; light: float; kind: str
+    "Where the camera stands, and what it looks at."
+    horizon: float    # share of the height
+    foot: float       # the same, of the wall
+    camera: float     # its height in metres
+    light: float      # -1 to 1: which side is bright
+    kind: str         # what closes the view: 'open', 'hills' or 'wall'
 
     def z(self, y):
         "Depth of the ground in row y, in metres; what closes the view sets an end to it."
         return self.camera*_FOCAL/np.maximum(y - self.horizon, max(self.foot - self.horizon, .05))
 
 def _view(g):
-    "Where the camera stands, whence the light comes, and what closes the view: open sky, hills, or a wall."
-    horizon, kind = g.uniform(.3, .52), str(g.choice(['open', 'hills', 'hills', 'wall']))
-    return _View(horizon, horizon + (kind == 'wall')*g.uniform(.04, .12), g.uniform(1.3, 1.9), g.uniform(-1, 1), kind)
+    "A view by chance: of open sky, hills, or a wall."
+    horizon = g.uniform(.3, .52)
+    kind = str(g.choice(['open', 'hills', 'hills', 'wall']))
+    verge = g.uniform(.04, .12)        # between the horizon and the foot of a wall
+    foot = horizon + verge if kind == 'wall' else horizon
+    return _View(horizon, foot, camera=g.uniform(1.3, 1.9), light=g.uniform(-1, 1), kind=kind)
 
 # %% ../nbs/08_scenes.ipynb #55483fd1
 def _stand(g, view, label, x):
     "A thing on the ground: the nearer, the lower and the larger. A kite flies."
-    high, kite = .97 - view.horizon, SCENE_CLASSES[label] == 'kite'
-    low   = max(view.foot - view.horizon + .02, .1)
-    below = g.uniform(.3, .9)*high if kite else low*(high/low)**g.random()**.6
-    size  = g.uniform(.16, .45) if kite else _METRES[SCENE_CLASSES[label]]*below/view.camera*float(np.exp(g.normal()*.15))
-    size  = min(max(size, .08), .62)
-    y     = size + g.random()*max(.03, view.horizon + .1 - size) if kite else view.horizon + below
+    name = SCENE_CLASSES[label]
+    high = .97 - view.horizon
+    if name == 'kite':
+        below = g.uniform(.3, .9)*high
+        size = g.uniform(.16, .45)
+        y = size + g.random()*max(.03, view.horizon + .1 - size)
+    else:
+        low = max(view.foot - view.horizon + .02, .1)
+        below = low*(high/low)**g.random()**.6
+        size = _METRES[name]*below/view.camera*float(np.exp(g.normal()*.15))
+        size = min(max(size, .08), .62)
+        y = view.horizon + below
     return _thing(g, label, x=x, y=y, size=size, z=view.camera*_FOCAL/below)
 
 def _layout(g, view):
     "Two to six objects and up to two pieces of clutter, spread over the width; the far ones first."
-    n, m = g.integers(2, 7), g.integers(0, 3)
-    labels = [*g.integers(1, len(SCENE_CLASSES), n).tolist(), *[0]*m]
-    x = (.04 + .92*(g.permutation(n+m) + g.random(n+m))/(n+m)).tolist()
-    return sorted((_stand(g, view, c, u) for c, u in zip(labels, x)), key=lambda t: -t.z)
+    objects = g.integers(2, 7)
+    clutter = g.integers(0, 3)
+    labels = [*g.integers(1, len(SCENE_CLASSES), objects).tolist(), *[0]*clutter]
+    n = len(labels)
+    x = (.04 + .92*(g.permutation(n) + g.random(n))/n).tolist()
+    things = [_stand(g, view, label, u) for label, u in zip(labels, x)]
+    return sorted(things, key=lambda t: -t.z)
 
 # %% ../nbs/08_scenes.ipynb #f9f1f8cc
+# texture, material, strength
 _GROUNDS = [('leaf', 'leaf', .25), ('leaf', 'leaf', .2), ('ripple', 'water', .3), ('ripple', 'water', .2),
             ('plank', 'wood', .25), ('check', 'stone', .18), ('brick', 'earth', .2), ('grain', 'earth', .15),
             ('cloud', 'earth', .25), ('stripe', 'earth', .12)]
@@ -340,73 +435,100 @@ _WALLS = [('brick', 'wall', .25), ('brick', 'stone', .2), ('plank', 'wood', .25)
           ('leaf', 'leaf', .3), ('stripe', 'paint', .15), ('band', 'stone', .12), ('grain', 'wall', .1)]
 _HILLS = [('leaf', 'leaf', .12), ('cloud', 'stone', .2), ('cloud', 'earth', .15)]
 
+class _Surface(NamedTuple):
+    "What covers a surface."
+    texture: str
+    ink: np.ndarray
+    strength: float   # of the texture
+    scale: float
+    v: float          # where the texture begins
+    u: float
+
 def _surface(g, kinds):
-    "Texture, colour, strength, scale, and a place in the texture, for one surface."
+    "One of the kinds, a little different each time."
     texture, ink, strength = kinds[g.integers(len(kinds))]
-    return texture, _ink(g, ink), strength*g.uniform(.6, 1.3), g.uniform(.7, 1.6), g.random(), g.random()
+    return _Surface(texture, _ink(g, ink), strength*g.uniform(.6, 1.3), scale=g.uniform(.7, 1.6),
+                    v=g.random(), u=g.random())
 
 def _sky(g, y, x, horizon):
     "A gradient with clouds: h x w x 3."
-    top, low = _INKS['sky'][g.integers(len(_INKS['sky']))].reshape(2, 3)
-    scale, thick, v, u = g.uniform(.3, .8), g.uniform(0, 90), g.random(), g.random()
+    top, low = _SKIES[g.integers(len(_SKIES))].reshape(2, 3)
+    scale = g.uniform(.3, .8)
+    thick = g.uniform(0, 90)
+    v, u = g.random(), g.random()
     cloud = np.maximum(_texture('cloud', y*(2*scale) + v, x*scale + u), 0)*thick
     return (top + (low-top)*np.clip(y/horizon, 0, 1)[..., None]) + cloud[..., None]
 
 # %% ../nbs/08_scenes.ipynb #bc21599b
 def _rear(g, view, y, x, sky):
     "Hills or a wall before the sky: the image, and where they are."
-    texture, ink, strength, scale, v, u = _surface(g, _WALLS if view.kind == 'wall' else _HILLS)
-    ridge = view.horizon - g.uniform(.03, .13)*(1.2 + _texture('cloud', 0*x + v, x*.4 + u))
-    top   = dict(open=1, hills=ridge, wall=g.choice([0, .2, .5, .7])*view.horizon)[view.kind]
+    s = _surface(g, _WALLS if view.kind == 'wall' else _HILLS)
+    ridge = view.horizon - g.uniform(.03, .13)*(1.2 + _texture('cloud', 0*x + s.v, x*.4 + s.u))
+    wall  = g.choice([0, .2, .5, .7])*view.horizon
+    top   = dict(open=1, hills=ridge, wall=wall)[view.kind]
     haze  = .45 if view.kind == 'hills' else 0
-    shade = 1 + strength*_texture(texture, y*scale + v, x*scale + u)
+    shade = 1 + s.strength*_texture(s.texture, y*s.scale + s.v, x*s.scale + s.u)
     there = np.broadcast_to(y > top, sky.shape[:2])
-    return np.where(there[..., None], shade[..., None]*(ink*(1-haze) + 200*haze), sky), there
+    return np.where(there[..., None], shade[..., None]*(s.ink*(1-haze) + 200*haze), sky), there
 
 def _ground(g, view, y, x):
     "The ground in perspective, its texture fading with distance: the image, and its depth."
-    texture, ink, strength, scale, v, u = _surface(g, _GROUNDS)
+    s = _surface(g, _GROUNDS)
     z = view.z(y)
-    grain = _texture(texture, z*(scale/4) + v, x*z*(scale/4/_FOCAL) + u)*np.minimum(1, 9/z)
-    return ((1 + strength*grain)*(.8 + .5*(y-view.foot)))[..., None]*ink, z
+    grain = _texture(s.texture, z*(s.scale/4) + s.v, x*z*(s.scale/4/_FOCAL) + s.u)*np.minimum(1, 9/z)
+    shade = (1 + s.strength*grain)*(.8 + .5*(y-view.foot))
+    return shade[..., None]*s.ink, z
 
 # %% ../nbs/08_scenes.ipynb #58737013
 def _backdrop(g, view, h, w):
-    "The image before anything stands in it: image (float, 0 to 255 and a little over), depth in metres, geometry."
-    y, x = (np.arange(h, dtype=np.float32)[:, None]+.5)/h, (np.arange(w, dtype=np.float32)[None]+.5)/h
+    "What is behind all things: image (float, 0 to 255 and a little over), depth in metres, geometry."
+    y = (np.arange(h, dtype=np.float32)[:, None]+.5)/h
+    x = (np.arange(w, dtype=np.float32)[None]+.5)/h
     foot = int(np.searchsorted(y[:, 0], view.foot))
     above, there = _rear(g, view, y[:foot], x, _sky(g, y[:foot], x, view.horizon))
     below, z = _ground(g, view, y[foot:], x - w/h/2)
+    image = np.concatenate([above, below])
     depth = np.where(there, np.float32(view.z(0)), np.float32(SCENE_FAR))
-    return (np.concatenate([above, below]), np.concatenate([depth, np.broadcast_to(z, (h-foot, w))]),
-            np.concatenate([there.astype(np.uint8), np.full((h-foot, w), 2, np.uint8)]))
+    depth = np.concatenate([depth, np.broadcast_to(z, (h-foot, w))])
+    geometry = np.concatenate([there.astype(np.uint8), np.full((h-foot, w), 2, np.uint8)])
+    return image, depth, geometry
 
 # %% ../nbs/08_scenes.ipynb #a83f99ef
 def _shadows(things, view, h, w):
-    "How much of the light the things keep from the ground: h x w, 0 to 1. It is their outline, laid down and blurred."
-    im, unit = Image.new('L', (w, h)), min(h, w)
+    "How much light the things keep from the ground: h x w, 0 to 1; their outlines, flat and blurred."
+    im = Image.new('L', (w, h))
+    unit = min(h, w)
     for t in things:
+        if SCENE_CLASSES[t.label] == 'kite': continue
         cast = t.points@np.array([[1, 0], [-.8*view.light, .25]])*(t.size*unit) + [t.x*w, t.y*h]
-        if SCENE_CLASSES[t.label] != 'kite': _pen(im, t, cast, t.size*unit, 1)
-    return np.asarray(im.point([0] + [255]*255).filter(ImageFilter.BoxBlur(unit/100)), np.float32)/255
+        _pen(im, t, cast, t.size*unit, 1)
+    outlines = im.point([0] + [255]*255)
+    return np.asarray(outlines.filter(ImageFilter.BoxBlur(unit/100)), np.float32)/255
 
 def _put(mask, depth, geometry, t, alpha, box, r):
-    "Enter a thing into the maps: void on its border of r pixels, then itself where it covers half a pixel or more."
-    mask, depth, geometry = (a[box[1]:box[3], box[0]:box[2]] for a in (mask, depth, geometry))
-    hit, near = (np.asarray(a) >= 128 for a in (alpha, alpha.filter(ImageFilter.MaxFilter(2*r+1))))
-    mask[near & ((mask > 0) | (t.label > 0))] = VOID            # clutter on bare background has no border
-    mask[hit], geometry[hit] = t.label, 1
+    "Enter a thing into the maps where it covers half a pixel or more, and void on its border of r pixels."
+    left, top, right, bottom = box
+    mask, depth, geometry = (a[top:bottom, left:right] for a in (mask, depth, geometry))
+    hit = np.asarray(alpha) >= 128
+    near = np.asarray(alpha.filter(ImageFilter.MaxFilter(2*r+1))) >= 128
+    mask[near & ((mask > 0) | (t.label > 0))] = VOID  # clutter on bare background has no border
+    mask[hit] = t.label
+    geometry[hit] = 1
     depth[hit] = np.minimum(depth[hit], np.float32(t.z))
 
 # %% ../nbs/08_scenes.ipynb #962ce930
 def _develop(g, image):
     "What a camera adds: light that falls off, a colour cast, contrast, a little blur and noise."
     h, w = image.height, image.width
-    y, x = np.linspace(-.5, .5, h, dtype=np.float32)[:, None], np.linspace(-.5, .5, w, dtype=np.float32)[None]
-    turn, fall, power, noise = g.uniform(0, 2*np.pi), g.uniform(0, .3), g.normal()*.15, g.uniform(1, 7)
+    y = np.linspace(-.5, .5, h, dtype=np.float32)[:, None]
+    x = np.linspace(-.5, .5, w, dtype=np.float32)[None]
+    turn, fall = g.uniform(0, 2*np.pi), g.uniform(0, .3)  # of the light: direction, and how far
+    power = g.normal()*.15
+    noise = g.uniform(1, 7)
     gain  = 255*g.uniform(.75, 1.1)*np.exp(g.normal(0, .05, 3))[:, None]
     curve = np.clip(gain*np.linspace(0, 1, 256)**np.exp(power), 0, 255).ravel().tolist()
-    lit   = np.asarray(image.filter(ImageFilter.BoxBlur(g.uniform(0, .5)*min(h, w)/128)).point(curve))
+    blur  = ImageFilter.BoxBlur(g.uniform(0, .5)*min(h, w)/128)
+    lit   = np.asarray(image.filter(blur).point(curve))
     light = 1 + fall*(x*float(np.cos(turn)) + y*float(np.sin(turn)))
     grain = g.standard_normal(lit.shape, np.float32)*np.float32(noise)
     return np.clip(lit*light[..., None] + grain, 0, 255).astype(np.uint8)
@@ -416,7 +538,8 @@ def _render(g, view, things, h, w):
     "Paint the backdrop, the shadows, then the things from far to near; then take the photograph."
     image, depth, geometry = _backdrop(g, view, h, w)
     image *= (1 - .4*_shadows(things, view, h, w)*(geometry == 2))[..., None]
-    canvas, mask = Image.fromarray(np.clip(image, 0, 255).astype(np.uint8)), np.zeros((h, w), np.uint8)
+    canvas = Image.fromarray(np.clip(image, 0, 255).astype(np.uint8))
+    mask = np.zeros((h, w), np.uint8)
     r = max(1, round(min(h, w)/128))
     for t in things:
         box, spot = _box(t, h, w, r)
@@ -428,15 +551,17 @@ def _render(g, view, things, h, w):
 
 # %% ../nbs/08_scenes.ipynb #c42a9965
 def _generator(stream, index, split, seed):
-    "The dice of one image, which meet no other image's, whatever the seeds."
-    if split not in SCENE_SPLITS: raise InputError(f'split: {split!r} is none of {", ".join(SCENE_SPLITS)}')
+    "The random generator of one image; no other image has the same one, whatever the seeds."
+    if split not in SCENE_SPLITS:
+        raise InputError(f'split: {split!r} is none of {", ".join(SCENE_SPLITS)}')
     return rng(1 + 2*SCENE_SPLITS.index(split) + stream, index, seed)
 
 def _hw(size):
     "Height and width from one number or a pair."
     s = np.asarray(size)
     if s.shape not in ((), (2,)) or s.dtype.kind not in 'iu' or s.min() < 16:
-        raise InputError(f'size: {size!r}; give one side or (height, width) in whole pixels, each 16 or more')
+        raise InputError(f'size: {size!r}; give one side or (height, width) in whole pixels, '
+                         'each 16 or more')
     h, w = np.broadcast_to(s, 2).tolist()
     if h*w > MAX_PIXELS: raise InputError(f'size: {size!r}; a scene has {MAX_PIXELS:,} pixels at most')
     return [h, w]
@@ -448,8 +573,9 @@ def scene(
     split:str='train',  # 'train', 'valid' or 'test'
     seed:int=0,         # another seed, another data set
 )->Scene:
-    "Image `index` of a split with its mask, depth and geometry: always the same, and the same layout at every size."
-    (h, w), g = _hw(size), _generator(0, index, split, seed)
+    "Image `index` of a split with its mask, depth and geometry; the layout is the same at every size."
+    h, w = _hw(size)
+    g = _generator(0, index, split, seed)
     view = _view(g)
     return _render(g, view, _layout(g, view), h, w)
 
@@ -460,15 +586,18 @@ def object_crop(
     split:str='train',  # 'train', 'valid' or 'test'
     seed:int=0,         # another seed, another data set
 )->tuple:               # H x W x 3 uint8, class id
-    "One object that fills 60 to 100 % of the image, and its class; class 0 is a backdrop without any."
-    (h, w), g = _hw(size), _generator(1, index, split, seed)
-    view, label = _view(g), int(g.integers(len(SCENE_CLASSES)))
+    "One object that fills 60 to 100 % of the image, and its class; class 0 is a backdrop without one."
+    h, w = _hw(size)
+    g = _generator(1, index, split, seed)
+    view = _view(g)
+    label = int(g.integers(len(SCENE_CLASSES)))
     things = [_stand(g, view, 0, g.random()) for _ in range(g.integers(3))]
     if label:
         t = _thing(g, label, z=2.)
         left, right, top = _extent(t)
         s = g.uniform(.6, 1)/max(right-left-.1, top-.05)
-        x, y = .5 - (left+right)/2*s + g.uniform(-.08, .08), .5 + top/2*s + g.uniform(-.08, .08)
+        x = .5 - (left+right)/2*s + g.uniform(-.08, .08)
+        y = .5 + top/2*s + g.uniform(-.08, .08)
         things.append(t._replace(x=x, y=y, size=s))
     return _render(g, view, things, h, w).image, label
 

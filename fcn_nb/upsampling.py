@@ -8,9 +8,10 @@ __all__ = ['shift_and_stitch', 'DilatedAvgPool2d', 'rarefy', 'bilinear_kernel', 
 # %% ../nbs/03_upsampling.ipynb #1ce24a15
 import copy, operator
 from itertools import product
+from typing import NamedTuple
 
 import torch, torch.nn.functional as F
-from torch import nn
+from torch import fx, nn
 from torch.nn.utils.parametrize import is_parametrized
 
 from .core import *
@@ -22,185 +23,279 @@ _MAX = 'kernel_size stride padding dilation ceil_mode return_indices'.split()
 _AVG = 'kernel_size stride padding ceil_mode count_include_pad divisor_override'.split()
 _POOLS = {F.max_pool2d: (nn.MaxPool2d, _MAX), torch.max_pool2d: (nn.MaxPool2d, _MAX),
           F.avg_pool2d: (nn.AvgPool2d, _AVG)}
-_UP = ('Upsampl', 'ConvTranspose', 'PixelShuffle', 'conv_transpose', 'interpolate', 'pixel_shuffle')
+_UP = 'Upsampl', 'ConvTranspose', 'PixelShuffle', 'conv_transpose', 'interpolate', 'pixel_shuffle'
 
 def _check(where, kind, m=None):
-    "An `InputError` if a window slid over the image is not what this step of the net computes."
-    if any(kind.startswith(s) for s in _UP):
-        raise InputError(f'{where}: {kind} upsamples, so what a cell sees depends on its phase; cut the net below it')
+    "An `InputError` if a window slid over the image is not what this node of the net computes."
+    if kind.startswith(_UP):
+        raise InputError(f'{where}: {kind} upsamples, so what a cell sees depends on its phase; '
+                         'cut the net below it')
     if isinstance(m, nn.modules.batchnorm._BatchNorm) and m.training:
-        raise InputError(f'{where}: {kind} in training mode mixes the whole batch; call eval() first')
+        raise InputError(f'{where}: {kind} in training mode mixes the whole batch; '
+                         'call eval() first')
 
 # %% ../nbs/03_upsampling.ipynb #f6654a3e
+def _pool_as_layer(graph, node):
+    "Turn a pool that is called as a function into the layer that does the same."
+    layer, names = _POOLS[node.target]
+    settings = dict(zip(names, node.args[1:]))
+    settings |= {k: v for k, v in node.kwargs.items() if k != 'input'}
+    image = node.all_input_nodes[0]
+    node.op = 'call_module'
+    node.target = f'{node.name}_pool'
+    node.args = (image,)
+    node.kwargs = {}
+    graph.add_submodule(node.target, layer(**settings))
+
 def _graph(net):
-    "The graph of `net`, its layers shared with it, pools called as functions made modules; refuses what is not local."
+    "The graph of `net`, its layers shared with it, functional pools as layers; refuses what is not local."
     for name, m in net.named_modules(): _check(name or 'net', type(m).__name__, m)
     graph = traced(net)
     for node in graph.graph.nodes:
         if node.op != 'call_function': continue
         _check(node.name, getattr(node.target, '__name__', ''))
-        if node.target in _POOLS:
-            cls, names = _POOLS[node.target]
-            kwargs = {k: v for k, v in node.kwargs.items() if k != 'input'}
-            node.op, node.target, node.args, node.kwargs, args = (
-                'call_module', f'{node.name}_pool', (node.all_input_nodes[0],), {}, node.args[1:])
-            graph.add_submodule(node.target, cls(**dict(zip(names, args)), **kwargs))
+        if node.target in _POOLS: _pool_as_layer(graph, node)
     graph.recompile()
     receptive_field(graph)          # names what is not local
     return graph
 
 # %% ../nbs/03_upsampling.ipynb #6da5d5f7
-_PADS = (nn.ConstantPad2d, nn.ReflectionPad2d, nn.ReplicationPad2d)
+class _Span(NamedTuple):
+    "What a node does to the grid along one axis, in cells."
+    reach:int=0   # from the first cell of its window to the last
+    stride:int=1
+    before:int=0  # padding in front; negative: cut
+    after:int=0   # and behind
+
+    @property
+    def growth(self): return self.before+self.after-self.reach   # of the map, its stride aside
+
+_STILL = _Span(), _Span()   # of a node that leaves the grid alone
 
 def _span(f):
-    "Reach, stride, padding in front and behind of one step whose filter along an axis is `f`."
-    reach, (before, after) = f.kernel-1, as_pair(f.padding)
-    ceil = any(getattr(s, 'ceil_mode', False) for s in f.axes[0])
-    return reach, f.stride, before, min(after, reach) if ceil else after
+    "The span of a node whose filter along an axis is `f`."
+    reach = f.kernel-1
+    before, after = as_pair(f.padding)
+    if any(getattr(layer, 'ceil_mode', False) for layer in f.axes[0]): after = min(after, reach)
+    return _Span(reach, f.stride, before, after)
 
 def _spans(where, f):
-    "`_span` for y and x of a step; None where it leaves the grid alone."
+    "The spans of a node along y and x."
     if f.transposed: _check(where, 'Upsampling layer')
-    return [_span(f.axis(i)) for i in (0, 1)] if any(f.axes) else None
-
-def _cuts(index):
-    "The index of a 4d map, with its slices over rows and columns last."
-    return [cut if isinstance(cut, slice) else slice(None) for cut in spatial_slices(index)]
+    return _span(f.axis(0)), _span(f.axis(1))
 
 # %% ../nbs/03_upsampling.ipynb #fbedb72b
+class _Visit(NamedTuple):
+    "A node met on the walk through a graph; pairs are (y, x)."
+    node:fx.Node
+    layer:nn.Module  # None: it calls a function
+    spans:tuple      # what it does to the grid
+    dilation:tuple   # of the map that it reads
+    grown:dict       # {map that it reads: growth}
+    growth:tuple     # the least of them
+
 def _walk(graph):
-    "[(node, module, spans, dilation, growth of the smallest map that it reads, {map: its growth}), ...], the output last."
-    layers, own, at, steps = dict(graph.named_modules(remove_duplicate=False)), node_filters(graph), {}, []
-    for node in graph.graph.nodes:
-        if node.op == 'placeholder': at[node] = (1, 1), (0, 0)
-        ins = [a for a in node.all_input_nodes if a in at]
-        if not ins: continue
-        m = layers[node.target] if node.op == 'call_module' else None
-        spans, dilation = _spans(node.name, own[node]), at[ins[0]][0]
-        least = tuple(map(min, *(at[a][1] for a in ins), (1e9,)*2))
-        steps.append((node, m, spans, dilation, least, {a: at[a][1] for a in ins}))
-        still = [(0, 1, 0, 0)]*2
-        at[node] = (tuple(r*s for r, (_, s, _, _) in zip(dilation, spans or still)),
-                    tuple(g+(front+back-reach)*r for g, r, (reach, _, front, back) in zip(least, dilation, spans or still)))
-    return steps
+    "A `_Visit` for each node that a map runs through, the output last."
+    layers = dict(graph.named_modules(remove_duplicate=False))
+    dilations, growths, visits = {}, {}, []
+    for node, f in node_filters(graph).items():
+        if node.op == 'placeholder':
+            dilations[node] = 1, 1
+            growths[node] = 0, 0
+            continue
+        layer = layers[node.target] if node.op == 'call_module' else None
+        spans = _spans(node.name, f)
+        grown = {a: growths[a] for a in node.all_input_nodes if a in growths}
+        dilation = dilations[next(iter(grown))]
+        growth = tuple(map(min, zip(*grown.values())))
+        visits.append(_Visit(node, layer, spans, dilation, grown, growth))
+        dilations[node] = tuple(d*span.stride for d, span in zip(dilation, spans))
+        growths[node] = tuple(g+d*span.growth for g, d, span in zip(growth, dilation, spans))
+    return visits
 
 # %% ../nbs/03_upsampling.ipynb #ed6f6e39
 def shift_and_stitch(
-    net:nn.Module,  # N x C x h x w -> one map of scores; torch.fx can trace it, and its layers are local
+    net:nn.Module,  # N x C x h x w -> one map of scores; traceable, its layers local
     x,              # N x C x H x W
-):                  # N x scores x H-k+1 x W-k+1, k = receptive_field(net).kernel; with padding P in all: H+P-k+1
-    "One output for every pixel (section 3.2): `net` run on all f x f shifts of `x`, the maps interlaced."
-    *steps, (_, _, _, (sy, sx), grown, _) = _walk(_graph(net))
-    size, least = x.shape[-2:], [1-g for g in grown]                 # the smallest image with an output
+):                  # N x scores x H-k+1 x W-k+1, k = receptive_field(net).kernel; padded by P: H+P-k+1
+    "One output for every pixel (section 3.2): `net` run on all f x f shifts of `x`, interlaced."
+    visits = _walk(_graph(net))
+    output = visits[-1]
+    sy, sx = output.dilation
+    size = x.shape[-2:]
+    least = [1-g for g in output.growth]                        # the smallest image with an output
     if any(n < k for n, k in zip(size, least)):
-        raise InputError('image of {} x {} pixels: the smallest for this net is {} x {}'.format(*size, *least))
+        raise InputError('image of {} x {} pixels: the smallest for this net is {} x {}'
+                         .format(*size, *least))
     h, w = (n-k+1 for n, k in zip(size, least))
-    padded = any(max(span[2:]) > 0 for _, _, spans, *_ in steps for span in spans or ())
-    more = [0 if padded else (k-n) % s for n, k, s in zip(size, least, (sy, sx))]    # branches may fit at k only
-    y = None
+    padded = any(max(span.before, span.after) > 0 for visit in visits for span in visit.spans)
+    more = 0, 0                                                 # without padding branches may fit at k only
+    if not padded: more = [(k-n) % s for n, k, s in zip(size, least, (sy, sx))]
+    stitched = None
     for a, b in product(range(min(sy, h)), range(min(sx, w))):
-        run = net(F.pad(x, (0, b+more[1], 0, a+more[0]))[..., a:, b:])
-        if y is None: y = run.new_empty(*run.shape[:-2], sy*run.shape[-2], sx*run.shape[-1])
-        y[..., a::sy, b::sx] = run
-    return y[..., :h, :w]
+        shifted = F.pad(x, (0, b+more[1], 0, a+more[0]))[..., a:, b:]
+        run = net(shifted)
+        if stitched is None:
+            stitched = run.new_empty(*run.shape[:-2], sy*run.shape[-2], sx*run.shape[-1])
+        stitched[..., a::sy, b::sx] = run
+    return stitched[..., :h, :w]
 
 # %% ../nbs/03_upsampling.ipynb #bd7ee2d0
 class DilatedAvgPool2d(nn.Module):
-    "Average pooling of stride 1 whose cells lie apart, which torch lacks: a depthwise convolution with equal weights."
+    "Average pooling of stride 1 with dilation, which torch lacks: a convolution with equal weights."
     def __init__(self,
         pool:nn.AvgPool2d,  # its window and its way of counting; its stride is removed
-        dilation,               # pair (y, x): cells from one tap to the next
+        dilation,           # pair (y, x): from one kernel cell to the next
         pads,               # cells of padding: left, right, top, bottom
     ):
         super().__init__()
-        self.size, self.dilation, self.pads = as_pair(pool.kernel_size), dilation, pads
-        self.divisor, (py, px), (ry, rx) = pool.divisor_override, as_pair(pool.padding), dilation
-        self.own, self.value = (px*rx, px*rx, py*ry, py*ry), float(pool.count_include_pad)
+        self.size = as_pair(pool.kernel_size)
+        self.dilation = dilation
+        self.pads = pads
+        self.divisor = pool.divisor_override
+        self.counts_padding = pool.count_include_pad
+        y, x = [p*d for p, d in zip(as_pair(pool.padding), dilation)]
+        self.own_pads = x, x, y, y      # the pool's; what `pads` has more comes from ceil mode
         self.filter = Filter(self.size, padding=(pads[2:], pads[:2]), dilation=dilation)
 
-    def _sum(self, x): return F.conv2d(x, x.new_ones(x.shape[1], 1, *self.size), dilation=self.dilation, groups=x.shape[1])
+    def _sum(self, x):
+        channels = x.shape[1]
+        ones = x.new_ones(channels, 1, *self.size)
+        return F.conv2d(x, ones, dilation=self.dilation, groups=channels)
+
+    def _counted(self, x):
+        "1 for each cell that counts: torch counts its padding, or not, but never what ceil mode adds."
+        cells = F.pad(torch.ones_like(x[:1, :1]), self.own_pads, value=float(self.counts_padding))
+        return F.pad(cells, [p-q for p, q in zip(self.pads, self.own_pads)])
 
     def forward(self, x):
-        cells = F.pad(torch.ones_like(x[:1, :1]), self.own, value=self.value)     # torch counts its padding, or not,
-        cells = F.pad(cells, [p-q for p, q in zip(self.pads, self.own)])          # but never what ceil mode adds
-        return self._sum(F.pad(x, self.pads))/(self.divisor or self._sum(cells))
+        total = self._sum(F.pad(x, self.pads))
+        if self.divisor: return total/self.divisor
+        return total/self._sum(self._counted(x))
 
     def extra_repr(self): return f'{self.size}, dilation={self.dilation}, pads={self.pads}'
 
 # %% ../nbs/03_upsampling.ipynb #fdc4d6c3
+_PADS = nn.ConstantPad2d, nn.ReflectionPad2d, nn.ReplicationPad2d
+
+def _pads(visit):
+    "Padding of a node, `dilation` times its own: left, right, top, bottom, as `F.pad` takes it."
+    y, x = visit.spans
+    dy, dx = visit.dilation
+    return x.before*dx, x.after*dx, y.before*dy, y.after*dy
+
+def _holds(m, pads):
+    "Whether a convolution or max pool of torch can do the padding `pads` itself."
+    left, right, top, bottom = pads
+    if (left, top) != (right, bottom): return False
+    if not isinstance(m, nn.MaxPool2d): return m.padding_mode == 'zeros'
+    ky, kx = as_pair(m.kernel_size)
+    return top <= ky//2 and left <= kx//2
+
 def _rarefied(m, dilation, pads):
-    "Layer `m` with stride 1 and cells `dilation` apart; and what of `pads` (left, right, top, bottom) `F.pad` has to do."
+    "Layer `m` without stride, cells `dilation` apart, and the arguments of an `F.pad` in front, or None."
     if isinstance(m, nn.AvgPool2d): return DilatedAvgPool2d(m, dilation, pads), None
-    new, pool, (left, right, top, bottom) = copy.copy(m), isinstance(m, nn.MaxPool2d), pads
-    if isinstance(m, _PADS): new.padding = pads; return new, None
-    mode = 'constant' if pool or m.padding_mode == 'zeros' else m.padding_mode
-    fits = not pool or all(p <= k//2 for p, k in zip((top, left), as_pair(m.kernel_size)))
-    own = mode == 'constant' and (left, top) == (right, bottom) and fits
-    new.stride, new.dilation = (1, 1), tuple(d*r for d, r in zip(as_pair(m.dilation), dilation))
+    new = copy.copy(m)
+    if isinstance(m, _PADS):
+        new.padding = pads
+        return new, None
+    left, _, top, _ = pads
+    own = _holds(m, pads)
+    new.stride = 1, 1
+    new.dilation = tuple(d*r for d, r in zip(as_pair(m.dilation), dilation))
     new.padding = (top, left) if own else (0, 0)
-    if pool: new.ceil_mode = False
+    if isinstance(m, nn.MaxPool2d): new.ceil_mode = False
     else: new.padding_mode = 'zeros'
-    value = -float('inf') if pool else 0. if mode == 'constant' else None
-    return new, None if own or not any(pads) else (pads, mode, value)
+    if own or not any(pads): return new, None
+    if isinstance(m, nn.MaxPool2d): return new, (pads, 'constant', -float('inf'))
+    if m.padding_mode == 'zeros': return new, (pads, 'constant', 0.)
+    return new, (pads, m.padding_mode, None)
 
 # %% ../nbs/03_upsampling.ipynb #03934730
-def _rarefy_step(net, node, m, name, dilation, pads):
-    "Rarefy one step of the graph in place."
-    src = node.all_input_nodes[0]
-    if m is None and node.target is F.pad:
-        rest = (node.kwargs.get('pad') or node.args[1])[4:]         # padding of the channels stays
-        node.args = src, (*pads, *rest), *node.args[2:]
-        node.kwargs = {k: v for k, v in node.kwargs.items() if k not in ('pad', 'input')}
-    elif m is None:
-        cut = [slice(-front, back or None) for front, back in (pads[2:], pads[:2])]
-        node.args = (src, (*_cuts(node.args[1])[:2], *cut))
-    else:
-        new, rest = _rarefied(m, dilation, pads)
-        with net.graph.inserting_before(node): into = net.graph.call_function(F.pad, (src, *rest)) if rest else src
-        node.replace_input_with(src, into)
-        net.add_submodule(name, new); node.target = name
+def _rarefy_layer(graph, visit, name):
+    "Put the rarefied layer, as `name`, in the place of the node's own."
+    node = visit.node
+    image = node.all_input_nodes[0]
+    layer, padding = _rarefied(visit.layer, visit.dilation, _pads(visit))
+    if padding:
+        with graph.graph.inserting_before(node):
+            padded = graph.graph.call_function(F.pad, (image, *padding))
+        node.replace_input_with(image, padded)
+    graph.add_submodule(name, layer)
+    node.target = name
 
-def _rarefy_cut(net, node, a, cut):
-    "Let `node` read map `a` cut to size."
-    with net.graph.inserting_before(node): part = net.graph.call_function(operator.getitem, (a, (Ellipsis, *cut)))
-    node.replace_input_with(a, part)
+def _rarefy_pad(visit):
+    "Rarefy a node that calls `F.pad`."
+    node = visit.node
+    channels = (node.kwargs.get('pad') or node.args[1])[4:]       # their padding stays
+    node.args = node.all_input_nodes[0], (*_pads(visit), *channels), *node.args[2:]
+    node.kwargs = {k: v for k, v in node.kwargs.items() if k not in ('pad', 'input')}
+
+def _rarefy_slice(visit):
+    "Rarefy a node that cuts a map by slices."
+    node = visit.node
+    left, right, top, bottom = _pads(visit)
+    images_and_channels = spatial_slices(node.args[1])[:2]        # stay as they are
+    cuts = slice(-top, bottom or None), slice(-left, right or None)
+    node.args = node.all_input_nodes[0], (*images_and_channels, *cuts)
+
+# %% ../nbs/03_upsampling.ipynb #c0300015
+def _cut_longer(graph, visit):
+    "Where branches meet, cut the longer maps behind."
+    node = visit.node
+    for a, grown in visit.grown.items():
+        if grown == visit.growth: continue
+        cuts = [slice(None, least-g or None) for least, g in zip(visit.growth, grown)]
+        with graph.graph.inserting_before(node):
+            part = graph.graph.call_function(operator.getitem, (a, (Ellipsis, *cuts)))
+        node.replace_input_with(a, part)
 
 # %% ../nbs/03_upsampling.ipynb #8e9e7c4e
-def _fits(node, m, spans, dilation):
-    "Refuse a step that rarefying cannot follow."
-    known = m is None or isinstance(m, (nn.Conv2d, nn.MaxPool2d, nn.AvgPool2d, *_PADS))
-    if getattr(node.target, '__name__', '') == 'conv2d':
-        raise InputError(f'{node.name}: a convolution called as a function is not rarefied; make it an nn.Conv2d')
-    if not known and (dilation != (1, 1) or any(s != 1 for _, s, *_ in spans)):
-        raise InputError(f'{node.name}: how to rarefy a {type(m).__name__} is not known; use shift_and_stitch')
-    if m and is_parametrized(m):
-        raise InputError(f'{node.name}: its weight is computed; call remove_parametrizations first')
-    if dilation != (1, 1): _zeros_only(node, m)
-    return known
-
-def _zeros_only(node, m):
+def _zeros_only(node, layer):
     "Refuse padding that mirrors or repeats: behind a stride the dense map ends elsewhere."
-    mode = getattr(m, 'padding_mode', 'zeros') if m else node.kwargs.get('mode', (*node.args, 'constant')[2])
-    if isinstance(m, (nn.ReflectionPad2d, nn.ReplicationPad2d)) or mode not in ('zeros', 'constant'):
-        raise InputError(f'{node.name}: padding with other than zeros behind a stride; use shift_and_stitch')
+    if layer is not None: mode = getattr(layer, 'padding_mode', 'zeros')
+    elif len(node.args) > 2: mode = node.args[2]
+    else: mode = node.kwargs.get('mode', 'constant')
+    mirrors = isinstance(layer, (nn.ReflectionPad2d, nn.ReplicationPad2d))
+    if mirrors or mode not in ('zeros', 'constant'):
+        raise InputError(f'{node.name}: padding with other than zeros behind a stride; '
+                         'use shift_and_stitch')
+
+def _can_rarefy(visit):
+    "Whether a node is of a kind that is rarefied; an `InputError` where it would have to be and is not."
+    node, layer = visit.node, visit.layer
+    behind_stride = visit.dilation != (1, 1)
+    known = layer is None or isinstance(layer, (nn.Conv2d, nn.MaxPool2d, nn.AvgPool2d, *_PADS))
+    if getattr(node.target, '__name__', '') == 'conv2d':
+        raise InputError(f'{node.name}: a convolution called as a function is not rarefied; '
+                         'make it an nn.Conv2d')
+    if not known and (behind_stride or any(span.stride != 1 for span in visit.spans)):
+        raise InputError(f'{node.name}: how to rarefy a {type(layer).__name__} is not known; '
+                         'use shift_and_stitch')
+    if layer is not None and is_parametrized(layer):
+        raise InputError(f'{node.name}: its weight is computed; call remove_parametrizations first')
+    if behind_stride: _zeros_only(node, layer)
+    return known
 
 # %% ../nbs/03_upsampling.ipynb #0fdf1eaa
 def rarefy(
     net:nn.Module,   # as for `shift_and_stitch`
-)->nn.Module:        # its own parameters, under the same names; a layer used twice comes out twice, on one weight
-    "A new net with all strides removed and all later filters rarefied (section 3.2): shift-and-stitch in one run."
-    try: out, used = _graph(copy.deepcopy(net)), set()
+)->nn.Module:        # its own parameters, the same names; a layer used twice comes out twice, on one weight
+    "A new net, all strides removed and all later filters rarefied (section 3.2): one run for every pixel."
+    try: copied = copy.deepcopy(net)
     except RuntimeError as e: raise InputError(f'the net cannot be copied ({str(e).partition(".")[0]})') from None
-    for node, m, spans, dilation, least, ins in _walk(out):
-        for a, grown in ins.items():                            # where branches meet, the longer is cut behind
-            if grown != least: _rarefy_cut(out, node, a, [slice(None, l-g or None) for l, g in zip(least, grown)])
-        if not spans or not _fits(node, m, spans, dilation): continue
-        (top, bottom), (left, right) = [[p*r for p in span[2:]] for span, r in zip(spans, dilation)]
-        name = f'{node.target}_{node.name}' if node.target in used else node.target    # used twice: at two dilations
-        used.add(node.target)
-        _rarefy_step(out, node, m, name, dilation, (left, right, top, bottom))
-    out.recompile()
-    return out
+    graph, used = _graph(copied), set()
+    for visit in _walk(graph):
+        _cut_longer(graph, visit)
+        if visit.spans == _STILL or not _can_rarefy(visit): continue
+        name = visit.node.target
+        if name in used: name = f'{name}_{visit.node.name}'     # at its second place, another dilation
+        used.add(visit.node.target)
+        if visit.layer is not None: _rarefy_layer(graph, visit, name)
+        elif visit.node.target is F.pad: _rarefy_pad(visit)
+        else: _rarefy_slice(visit)
+    graph.recompile()
+    return graph
 
 # %% ../nbs/03_upsampling.ipynb #c3144aff
 def bilinear_kernel(
@@ -221,9 +316,12 @@ def upsample_bilinear(
 ):                    # N x C x (h-1)*factor+k x (w-1)*factor+k, k the size of the kernel
     "The fixed bilinear transposed convolution, border and all, computed as an interpolation (section 3.3)."
     if factor == 1: return x
-    odd, (h, w) = odd or factor % 2 == 1, x.shape[-2:]
-    size = [(n+1)*factor+1 if odd else (n+2)*factor for n in (h, w)]     # cells on the corner pixels, or between
-    y, cut = F.interpolate(F.pad(x, (1,)*4), size=size, mode='bilinear', align_corners=odd), 1 if odd else factor//2
+    odd = odd or factor % 2 == 1                 # then cells lie on pixels, the outer ones on the corners
+    h, w = x.shape[-2:]
+    size = [(n+1)*factor+1 if odd else (n+2)*factor for n in (h, w)]
+    ringed = F.pad(x, (1,)*4)
+    y = F.interpolate(ringed, size=size, mode='bilinear', align_corners=odd)
+    cut = 1 if odd else factor//2
     return y[..., cut:size[0]-cut, cut:size[1]-cut]
 
 # %% ../nbs/03_upsampling.ipynb #40946034
@@ -237,7 +335,9 @@ class Upsample(nn.Module):
     ):
         super().__init__()
         if not isinstance(factor, int) or factor < 1: raise InputError(f'factor={factor!r}: wants 1 or more')
-        self.factor, self.channels, self.odd = factor, channels, odd
+        self.channels = channels
+        self.factor = factor
+        self.odd = odd
         kernel = bilinear_kernel(factor, odd=odd).expand(channels, 1, -1, -1)
         self.weight = nn.Parameter(kernel.clone()) if learn_upsampling else None
         self.filter = Filter(kernel.shape[-1], factor, transposed=True)
@@ -248,4 +348,5 @@ class Upsample(nn.Module):
         if self.weight is None: return upsample_bilinear(x, self.factor, self.odd)
         return F.conv_transpose2d(x, self.weight, stride=self.factor, groups=self.channels)
 
-    def extra_repr(self): return f'{self.channels}, factor={self.factor}, learn_upsampling={self.weight is not None}'
+    def extra_repr(self):
+        return f'{self.channels}, factor={self.factor}, learn_upsampling={self.weight is not None}'
