@@ -190,7 +190,7 @@ class Release(NamedTuple):
     stride:int             # of its finest score
     data:str               # what it was trained on
     file:str               # its name on the release's server; '' where none was published
-    score:tuple            # (mean IU, split, who states it); () where nobody does
+    published:tuple        # (mean IU, split, who states it); () where nobody does
     arch:str='vgg16'       # the backbone
     streams:dict={}        # {ending of its layers' names: row of `INPUTS`}; {}: one, that of `data`
     heads:tuple=('',)      # what the names of each head's layers end in
