@@ -313,7 +313,7 @@ def __repr__(self:Geometry):
         sees = f'{first} to {last}'
         table.append(f'{name:12} {f.kernel:6}  {f.stride!s:>6}  {float(f.offset):6.1f}  {sees:12}  '
                      f'{f.out_size(self.size):6}')
-    kernel = bilinear_filter(self.filter).kernel
+    kernel = bilinear_filter(self.filter).axes[0][0].kernel
     first, last = -self.crop, self.size-1+self.rest
     upsampled = (f'upsampled {self.filter.stride}-fold by a bilinear kernel of {kernel}: '
                  f'from pixel {first} to {last}, '
