@@ -97,9 +97,13 @@ def main():
     names = args.notebooks or sorted(f.stem for f in LISTS.glob('*.jsonl'))
     if len(names) == 1: return run_list(names[0], args.limit)
     left, running = 0, []
-    for name in names + [None]*args.jobs:       # each list in a process of its own; at the end wait for the last ones
-        if len(running) >= args.jobs: left += running.pop(0).wait() > 0
-        if name: running.append(subprocess.Popen([sys.executable, __file__, name, '--limit', str(args.limit)]))
+    while names or running:                     # each list in a process of its own
+        if names and len(running) < args.jobs:
+            running.append(subprocess.Popen([sys.executable, __file__, names.pop(0), '--limit', str(args.limit)]))
+        for p in [p for p in running if p.poll() is not None]:
+            left += p.returncode > 0
+            running.remove(p)
+        time.sleep(.2)
     print(f'{left} notebooks with a fault that is not killed')
     return int(left > 0)
 
