@@ -360,24 +360,22 @@ class LateFusion(nn.Module):
         shared = {k: self.a.config[k] for k in ('classes', 'stride')}
         return dict(shared, late=self.how, a=self.a.config, b=self.b.config)
 
+    def set_stride(self, stride:int=None):
+        "As of an `FCN`, of both nets."
+        for net in streams(self): net.set_stride(stride)
+
+    def refined(self, stride:int):
+        "As of an `FCN`, of both nets."
+        net = copy.deepcopy(self)
+        net.a, net.b = self.a.refined(stride), self.b.refined(stride)
+        return net
+
 def _side_by_side(p, q):
     "The preprocessing of the channels of `p` and, behind them, of `q`."
     a, b = p.config, q.config
     if a['scale'] != b['scale']: raise InputError('late fusion: the two nets scale their images differently')
     order = [*p.order, *(len(p.order)+i for i in q.order)]
     return Preprocess(order, a['scale'], a['mean']+b['mean'], a['std']+b['std'])
-
-@patch
-def set_stride(self:LateFusion, stride:int=None):
-    "As of an `FCN`, of both nets."
-    for net in streams(self): net.set_stride(stride)
-
-@patch
-def refined(self:LateFusion, stride:int)->LateFusion:
-    "As of an `FCN`, of both nets."
-    net = copy.deepcopy(self)
-    net.a, net.b = self.a.refined(stride), self.b.refined(stride)
-    return net
 
 def streams(
     model,   # an `FCN` or a `LateFusion`
