@@ -258,12 +258,12 @@ def backbone(
     fc_width:int=None,   # width of fc6 and fc7; None: the classifier's own (4096 for vgg16)
 )->Classifier:           # with `.preprocess`, and `.trained`: '', 'backbone' or 'all', what came from the weights
     "A classifier, its weights, and the preprocessing that belongs to them (section 4.1)."
-    source = f'weights={weights!r}' if _is_named(weights) else weights
+    named = _is_named(weights)
     if weights is None: found = None
-    elif _is_named(weights): found = torchvision_weights(arch, weights)
+    elif named: found = torchvision_weights(arch, weights)
     else: found = read_weights(weights)
     net = Classifier(arch, classes, fc_width)
-    if found: _load(net, source, *found)
+    if found: _load(net, f'weights={weights!r}' if named else weights, *found)
     _tell_random(net)
     return net
 
@@ -273,10 +273,6 @@ def first_conv(
 )->nn.Conv2d:
     "Its first convolution in the order of its layers, or None."
     return next((m for m in module.modules() if isinstance(m, nn.Conv2d)), None)
-
-def _module(net, node):
-    "The layer that a node of a traced net calls, or None."
-    return net.get_submodule(node.target) if node.op == 'call_module' else None
 
 def _cut_points(graph):
     "The nodes of a traced net through which everything passes, in order."
@@ -289,7 +285,7 @@ def _cut_points(graph):
 # %% ../nbs/05_backbones.ipynb #05000005
 def _is_fc(net, node, filters, size):
     "Whether a node behind the last convolution found so far belongs to fc6 and what follows: it sees one cell."
-    stride = getattr(_module(net, node), 'stride', 1)
+    stride = getattr(node_layer(net, node), 'stride', 1)
     return filters[node.name].out_size(size) == 1 and stride in (1, (1, 1))
 
 def _split_tail(net, filters, size):
@@ -300,11 +296,11 @@ def _split_tail(net, filters, size):
         if len(node.all_input_nodes) != 1:
             raise InputError(f'{node.name}: behind its last map the classifier branches')
         tail.insert(0, node)
-        if isinstance(_module(net, node), nn.Conv2d): convs.append(node)
+        if isinstance(node_layer(net, node), nn.Conv2d): convs.append(node)
         node = node.all_input_nodes[0]
     scores, *_ = convs                                 # the class scores: dropped, with what follows
     tail = tail[:tail.index(scores)]
-    pools = [n for n in tail if isinstance(_module(net, n), nn.AvgPool2d)]    # and the average of the whole
+    pools = [n for n in tail if isinstance(node_layer(net, n), nn.AvgPool2d)]    # and the average of the whole
     for n in pools: n.replace_all_uses_with(n.all_input_nodes[0])
     return node, [n for n in tail if n not in pools]
 
@@ -316,7 +312,7 @@ def _taps(net, filters, end):
     taps = {}
     for node in _cut_points(net.graph):
         stride = filters[node.name].stride
-        pooled = stride in taps and isinstance(_module(net, taps[stride]), (nn.MaxPool2d, nn.AvgPool2d))
+        pooled = stride in taps and isinstance(node_layer(net, taps[stride]), (nn.MaxPool2d, nn.AvgPool2d))
         if node is end or not pooled: taps[stride] = node
         if node is end: break
     if stride not in _STRIDES: raise InputError(f'stride {stride} of its last map: wants 2, 4, 8, 16 or 32')

@@ -269,7 +269,6 @@ def fcn_train(
     freeze = freeze if weights else 0
     learn = fcn_learner(dls, backbone, stride, fc_width, weights, recipe, lr, seed=seed, freeze=freeze)
     blocks = len(learn.model.backbone)
-    if freeze > blocks: raise InputError(f'--freeze {freeze}: {backbone} has {blocks} blocks')
     _check_room(out, learn.model)
     numbers = sum(p.numel() for p in learn.model.parameters())
     held = f', {freeze} of {blocks} blocks held' if freeze else ''

@@ -103,10 +103,6 @@ def _run_shapes(net, like, h, w):
 def _refuse(node, why): raise InputError(f'{node.name}: {why}')
 def _cells(size): return ' x '.join(map(str, size))
 
-def _layer(net, node):
-    "The layer that a node calls, or None."
-    return net.get_submodule(node.target) if node.op == 'call_module' else None
-
 def _option(node, name, place, default=None):
     "An argument of a node, given by name or by place."
     if name in node.kwargs: return node.kwargs[name]
@@ -190,7 +186,7 @@ def _reduce(kind, net, node, src):
 def _dense(net, node, src):
     "A dense layer is a convolution over the map that was flattened, 1 x 1 for those after it."
     if len(node.meta['shape']) != 2: _refuse(node, 'a dense layer on a map that was not flattened')
-    dense = _layer(net, node)
+    dense = node_layer(net, node)
     shape = src.meta['map']
     grid = src.meta['grid']
     conv = _folded(dense, shape, grid) if grid else dense_to_conv(dense, shape)
@@ -198,7 +194,7 @@ def _dense(net, node, src):
 
 def _norm(net, node, src):
     "BatchNorm after a dense layer: the same numbers, for maps."
-    m = _layer(net, node)
+    m = node_layer(net, node)
     shape = src.meta['map']
     if shape[1:] != (1, 1):
         _refuse(node, f'BatchNorm1d over the flattened cells of a {_cells(shape)} map')
@@ -223,7 +219,7 @@ def _cat(net, node, src):
 # %% ../nbs/02_convolutionalize.ipynb #c15a0201
 def _softmax_axis(net, node):
     "The axis that a softmax or a GLU runs over; torch's own guess where none is given."
-    layer = _layer(net, node)
+    layer = node_layer(net, node)
     rank = len(node.meta['before'])
     default = -1 if node.target is F.glu else None
     axis = layer.dim if layer else _option(node, 'dim', 1, default)
@@ -236,7 +232,7 @@ def _channels(net, node, src):
     mixes_cells = is_flat and prod(src.meta['map'][1:]) > 1
     if mixes_cells or _softmax_axis(net, node) != 1:
         _refuse(node, "runs over more or other than a place's channels")
-    layer = _layer(net, node)
+    layer = node_layer(net, node)
     if layer: return _replace(net, node, type(layer)(dim=1), node.meta['map'])
     node.args = node.args[:1]
     node.kwargs = {**node.kwargs, 'dim': 1}
@@ -269,7 +265,7 @@ _AFTER_UNEVEN = _flat, _KEEP, _CONVERT[F.dropout], _dense    # what may follow a
 
 def _conversion(net, node):
     "The conversion for a node's function, method or class of layer; None: it stays."
-    layer = _layer(net, node)
+    layer = node_layer(net, node)
     kinds = type(layer).__mro__ if layer else [node.target]
     return next((_CONVERT[kind] for kind in kinds if kind in _CONVERT), None)
 
@@ -287,7 +283,7 @@ def _check_node(net, node, sources):
 
 def _check_hooks(net, node):
     "Refuse a hook on a layer that is to be replaced: what it does to the layer would be lost."
-    m = _layer(net, node)
+    m = node_layer(net, node)
     if m and (m._forward_hooks or m._forward_pre_hooks):
         _refuse(node, f'{type(m).__name__} has a hook; bake it in')
 
@@ -351,7 +347,7 @@ def _check_filter(net, like, size):
 # %% ../nbs/02_convolutionalize.ipynb #34da7841
 def _first_weight(net):
     "The weight of the first convolution: it tells the channels and the dtype of the images."
-    layers = [_layer(net, node) for node in net.graph.nodes]
+    layers = [node_layer(net, node) for node in net.graph.nodes]
     weights = [m.weight for m in layers if isinstance(m, nn.Conv2d)]
     if not weights: raise InputError('it has no convolution layer, no nn.Conv2d')
     return weights[0]

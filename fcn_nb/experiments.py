@@ -154,7 +154,7 @@ def loss_curves(
     fig, ax = plt.subplots(figsize=(8, 3.2), dpi=70, layout='constrained')
     for name, learn in learners.items():
         loss = torch.stack(list(learn.recorder.losses)).numpy()
-        line, = ax.plot(loss, label=f'{name} (validation {learn.recorder.values[-1][1]:.2f})')
+        ax.plot(loss, label=f'{name} (validation {learn.recorder.values[-1][1]:.2f})')
     ax.set(xlabel='step of the stage', ylabel='loss a pixel', ylim=0)
     ax.legend(fontsize=8)
     return fig

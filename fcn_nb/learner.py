@@ -164,15 +164,15 @@ def _rates(lr, backbone_lr):
     return [lr*backbone_lr, 2*lr*backbone_lr, lr, 2*lr]
 
 def _scaled(model, dls, recipe, taps):
-    "Bring the maps in `taps` to a size that scores can learn from: measured, or by the recipe's factors."
-    if not taps: return
+    "Bring maps to a size that scores can learn from, measured or by the recipe's factors; `taps`: names, for each net."
+    if not any(taps): return
     x, _ = dls.valid.one_batch()
     x = model.to(x.device).eval().preprocess(x)
     nets = streams(model)
     parts = x.split([net.config['channels'] for net in nets], 1)
-    for net, part in zip(nets, parts):
+    for net, part, names in zip(nets, parts, taps):
         factors = RECIPES[recipe]['scale'] or unit_scale(net, part)
-        net.scale.update({tap: factors[tap] for tap in taps if tap in factors})
+        net.scale.update({tap: factors[tap] for tap in names if tap in factors})
 
 def _learner(model, dls, recipe, lr, seed, loss=None, **kwargs):
     "A `Learner` around a ready model."
@@ -224,8 +224,11 @@ def fcn_learner(
         model = fcn(net, len(dls.train.dataset.names), stride, padding=padding)
         taps = [skip for _, skip, _ in model.fusions]
         if model.trained != 'all': taps.append(list(model.backbone)[-1])    # a fresh fc6 reads it
-        _scaled(model, dls, recipe, taps)
+        _scaled(model, dls, recipe, [taps])
     for net in streams(model):
+        blocks = len(net.backbone)
+        if freeze != 'all' and freeze not in range(blocks+1):
+            raise InputError(f"freeze={freeze!r}: wants 0 to {blocks} blocks, or 'all'")
         frozen = [net.backbone, net.fc] if freeze == 'all' else list(net.backbone.values())[:freeze]
         for part in frozen: part.requires_grad_(False)
     return _learner(model, dls, recipe, lr or RECIPES[recipe]['lr'], seed, **kwargs)
@@ -259,8 +262,8 @@ def refine(
     "A learner for the next stage (section 4.2): the same net with one skip more, whose score is zero."
     model = learn.model.refined(stride)
     kwargs.setdefault('loss', copy.deepcopy(learn.loss_func))
-    before, after = (streams(m)[0].layers for m in (learn.model, model))
-    added = [k for k in after if k not in before]
+    nets = zip(streams(learn.model), streams(model))
+    added = [[k for k in new.layers if k not in old.layers] for old, new in nets]
     if learn.recipe == 'modern': _scaled(model, learn.dls, 'modern', added)
     lr = lr or learn.lr[2]*RECIPES[learn.recipe]['refine']      # learn.lr[2]: of its new weights
     return _learner(model, learn.dls, learn.recipe, lr, learn.seed, **kwargs)

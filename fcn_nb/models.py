@@ -58,7 +58,7 @@ class FCN(nn.Module):
         if pool5_stride == 1: _keep_pool5(self)
         _set_padding(self.backbone, self.fc, padding, net)
         self.score, self.up = nn.ModuleDict(), nn.ModuleDict()
-        self._filters = {}                               # what `filters` works out
+        self._filters = None                             # what `filters` works out
         if layers: self.set_layers(layers)
         else: self.set_stride(stride)
         _check_covers(self)
@@ -125,14 +125,14 @@ def _check_channels(x, channels):
     if x.shape[1] != channels: raise InputError(f'x: {x.shape[1]} channels, wants {channels}')
 
 # %% ../nbs/06_models.ipynb #b23ae0cd
+def _part_filters(backbone, fc):
+    "(name, Filter) of each block and of the deep score, each by itself."
+    return [(name, receptive_field(part)) for name, part in [*backbone.items(), ('fr', fc)]]
+
 @patch
 def filters(self:FCN)->dict:
     "The `Filter` of every block's output and of the deep score ('fr'), from the input."
-    if not self._filters:
-        f = Filter(1)
-        for name, part in [*self.backbone.items(), ('fr', self.fc)]:
-            f = receptive_field(part) @ f
-            self._filters[name] = f
+    if not self._filters: self._filters = stack_filters(_part_filters(self.backbone, self.fc))
     return self._filters
 
 @patch
@@ -227,7 +227,7 @@ def refined(self:FCN,
 # %% ../nbs/06_models.ipynb #e8273a8e
 def _needed(backbone, fc):
     "Padding of the first layer from which on every map covers every image."
-    maps = [(name, receptive_field(part)) for name, part in [*backbone.items(), ('fr', fc)]]
+    maps = _part_filters(backbone, fc)
     return max(geometry(stack_filters(maps[:i]), 1).needed for i in range(2, len(maps)+1))
 
 def _check_padding(padding, net, first, fc6):

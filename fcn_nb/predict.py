@@ -154,7 +154,7 @@ def _settings(model):
     return json.loads(json.dumps(settings))
 
 def save_model(
-    model:FCN,
+    model,                 # an `FCN` or a `LateFusion`
     path,                  # .safetensors
     overwrite:bool=False,  # replace a file that is no work of this library
 ):
