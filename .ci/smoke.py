@@ -135,7 +135,7 @@ def caffe():
 def experiments():
     import tempfile
     from fcn_nb.experiments import reproduce
-    with tempfile.TemporaryDirectory() as d: assert len(reproduce(d, size='smoke', say=lambda line: None)['table2']) == 6
+    with tempfile.TemporaryDirectory() as d: assert len(reproduce(d, size='smoke', say=lambda line: None)['table2']) == 7
 
 def ended(command, *args, **kwargs):
     "(exit code, what it printed, its lines on stderr) of a command."

@@ -226,9 +226,13 @@ def _load(net, source, state, meta):
     below_fc6 = [k for k in own if _layer(k) not in dense and k in state]
     bad = next((k for k in below_fc6 if not state[k].isfinite().all()), None)
     if bad: raise InputError(f'{source}: {bad} holds values that are not finite')
-    from_fc6 = [k for k in own if _layer(k) in dense[:-1]]       # not the class scores
-    fits = all(k in state and state[k].shape == own[k].shape and state[k].isfinite().all() for k in from_fc6)
-    taken = below_fc6+from_fc6 if fits else below_fc6
+    def fit(names): return all(k in state and state[k].shape == own[k].shape and state[k].isfinite().all() for k in names)
+    from_fc6 = [k for k in own if _layer(k) in dense[:-1]]
+    class_scores = [k for k in own if _layer(k) == dense[-1]]
+    fits = fit(from_fc6)
+    taken = list(below_fc6)
+    if fits: taken += from_fc6
+    if fits and fit(class_scores): taken += class_scores         # else random: an FCN does without them
     net.net.load_state_dict({k: state[k] for k in taken}, strict=False)
     net.trained = 'all' if fits else 'backbone'
     net.preprocess = stated_preprocess(source, meta) or net.preprocess
@@ -247,21 +251,24 @@ def _tell_random(net):
 
 # %% ../nbs/05_backbones.ipynb #d560fb78
 def _is_named(weights):
-    "Whether `weights` names one of torchvision's sets; a file of such a name goes before."
+    "Whether `weights` names a set, ours or one of torchvision's; a file of such a name goes before."
     if isinstance(weights, Enum): return True
-    return str(weights).startswith(('imagenet', 'IMAGENET', 'DEFAULT')) and not Path(weights).is_file()
+    name = str(weights)
+    return (name == 'scenes' or name.startswith(('imagenet', 'IMAGENET', 'DEFAULT'))) and not Path(name).is_file()
 
 def backbone(
     arch:str,            # a row of `ARCHS` or the name of a torchvision classifier of local layers
-    weights=None,        # None: random; torchvision's by name or member ('imagenet': V1); a .safetensors or .pth file
+    weights=None,        # None: random; 'scenes': mini's own, in the package; torchvision's by name or member
+                         # ('imagenet': V1); a .safetensors or .pth file
     classes:int=1000,    # class scores of the classifier
     fc_width:int=None,   # width of fc6 and fc7; None: the classifier's own (4096 for vgg16)
 )->Classifier:           # with `.preprocess`, and `.trained`: '', 'backbone' or 'all', what came from the weights
     "A classifier, its weights, and the preprocessing that belongs to them (section 4.1)."
     named = _is_named(weights)
     if weights is None: found = None
-    elif named: found = torchvision_weights(arch, weights)
-    else: found = read_weights(weights)
+    elif not named: found = read_weights(weights)
+    elif weights == 'scenes': found = scenes_weights(arch)
+    else: found = torchvision_weights(arch, weights)
     net = Classifier(arch, classes, fc_width)
     if found: _load(net, f'weights={weights!r}' if named else weights, *found)
     _tell_random(net)

@@ -9,7 +9,7 @@ __all__ = ['command', 'fcn_reproduce', 'fcn_train', 'fcn_eval', 'fcn_predict']
 import argparse, inspect, logging, os, re, shutil, sys, tempfile, warnings
 from functools import partial, wraps
 from pathlib import Path
-from typing import Annotated, get_args
+from typing import Annotated, Literal, get_args, get_origin
 
 # %% ../nbs/16_cli.ipynb #0ede1888
 class _Parser(argparse.ArgumentParser):
@@ -26,7 +26,9 @@ def _parser(f, words=()):
     for name, p in inspect.signature(f).parameters.items():
         kind, text, *instead = get_args(p.annotation)
         many = dict(nargs='+') if kind is list else dict(type=kind)
-        if given & {*instead}: parser.set_defaults(**{name: None})
+        choice = get_origin(kind) is Literal              # a word from a list, in its place or left out
+        if choice: parser.add_argument(name, nargs='?', choices=get_args(kind), default=p.default, help=text)
+        elif given & {*instead}: parser.set_defaults(**{name: None})
         elif p.default is p.empty: parser.add_argument(name, help=text, **many)
         elif kind is bool: parser.add_argument(f'--{name}', action='store_true', help=text)
         else:
@@ -90,11 +92,15 @@ def _let_go():
 def command(f):
     """A function as a command: called without arguments it reads the terminal's.
     Bad input ends it in one line on stderr and an exit code."""
+    # torch's threads wait for each other by spinning, unless they are told so before it is loaded: beside another
+    # busy process a training on two cores took many times as long; alone it costs nothing
     @wraps(f)
     def run(*args, **kwargs):
         code = 0
         try:
-            if not args and not kwargs: kwargs = _typed(f)
+            if not args and not kwargs:
+                os.environ.setdefault('OMP_WAIT_POLICY', 'PASSIVE')
+                kwargs = _typed(f)
             line, code = _outcome(f, args, kwargs)
             if line: _complain(f.__name__, line)
         except KeyboardInterrupt:
@@ -131,7 +137,7 @@ def _check_numbers(lr, seed, **whole):
 def _weights_exist(weights):
     "Say that a weights file is missing before the data are read, not after."
     from fcn_nb.core import InputError
-    named = weights is None or str(weights).startswith(('imagenet', 'IMAGENET', 'DEFAULT')) # torchvision's
+    named = weights in (None, 'scenes') or str(weights).startswith(('imagenet', 'IMAGENET', 'DEFAULT'))   # ours, torchvision's
     if not named and not os.path.isfile(weights): raise InputError(f'{weights}: no such weights file')
 
 # %% ../nbs/16_cli.ipynb #6c1d0003
@@ -209,25 +215,29 @@ _NET = 'which of their nets it is: fcn8s, fcn-alexnet, ...'
 _OVERWRITE = 'replace files of the same name that are not ours'
 
 # %% ../nbs/16_cli.ipynb #b6144c2c
+_VERDICTS = dict(yes='holds', perhaps='perhaps', no='FAILS')
+
 @command
 def fcn_reproduce(
-    out:Annotated[str, 'folder for report.html, results.json and the model']='fcn_report',
+    what:Annotated[Literal['table2', 'classifier'], "'table2' (default): the report; 'classifier': the weights that come with "
+                   'the package, made again in about half an hour']='table2',
+    out:Annotated[str, 'folder for what comes out: report.html, results.json and the model']='fcn_report',
     seed:Annotated[int, 'of scenes, weights and order']=0,
     size:Annotated[str, "'full': Table 2 in about four minutes on two cores; 'smoke': only shows that it runs"]='full',
     overwrite:Annotated[bool, _OVERWRITE]=False,
 ):
-    "The paper's main story on generated scenes: classifier, FCN-32s, 16s, 8s and the controls."
+    "The paper's main story on generated scenes: FCN-32s, 16s, 8s and the controls, from a ready classifier."
     from fcn_nb.core import InputError, printable, rng
-    from fcn_nb.experiments import SIZES, claims, reproduce
+    from fcn_nb.experiments import SIZES, claims, reproduce, reproduce_classifier
     if size not in SIZES: raise InputError(f'--size {size}: there is {", ".join(SIZES)}')
     rng(seed)       # refuses what is no seed
     say = partial(print, flush=True)
-    say('A classifier learns names from single objects; then six nets learn to draw. '
-        'Times count from the start.')
+    if what == 'classifier': return reproduce_classifier(out, seed, size, say=say, overwrite=overwrite)
+    say('Seven nets learn to draw, from a classifier that is ready. Times count from the start.')
     results = reproduce(out, seed, size, say=say, overwrite=overwrite)
-    for low, high, what, gain in claims(results['table2']):
-        verdict = "holds" if gain > 0 else "FAILS"
-        print(f'{verdict}  {gain:+5.1f}  FCN-{low} < FCN-{high}: {what}')
+    for c in results['claims']:
+        gain = f'{c["gain"]:+5.1f} ({c["low"]:+.1f} to {c["high"]:+.1f})'
+        print(f'{_VERDICTS[c["holds"]]:7} {gain:22} FCN-{c["worse"]} < FCN-{c["better"]}: {c["meaning"]}')
     lost = len(results['unwritten'])     # their lines stand above
     if lost: raise _Partly(f'{lost} of the 3 files could not be written to {printable(out)}')
     print(f'{results["seconds"]:.0f} seconds. Open {printable(out)}/report.html')
@@ -237,11 +247,11 @@ def fcn_reproduce(
 def fcn_train(
     data:Annotated[str, 'KIND:PATH (camvid, voc, folder, scenes), or a PATH that is recognised'],
     backbone:Annotated[str, 'classifier to start from: vgg16, mini, caffenet, ..., or one of torchvision']='vgg16',
-    weights:Annotated[str, "its weights: 'imagenet', or a .safetensors or .pth file; default: random"]=None,
+    weights:Annotated[str, "its weights: 'imagenet', 'scenes' (of mini), or a .safetensors or .pth file; default: random"]=None,
     stride:Annotated[int, 'stride of the finest score: 32, 16, 8 or 4']=8,
     fc_width:Annotated[int, "width of fc6 and fc7; default: the weights' own, or 512 where they have none"]=None,
     freeze:Annotated[int, 'blocks of a backbone with given weights that stay as they are, from the image on']=2,
-    recipe:Annotated[str, "'modern' (AdamW, one cycle) or 'paper' (SGD, momentum 0.9)"]='modern',
+    recipe:Annotated[str, "'modern' (AdamW, one cycle), 'paper' (SGD, momentum 0.9) or 'scenes' (modern, faster: for mini)"]='modern',
     size:Annotated[str, "ROWSxCOLUMNS in pixels for training; default: the images' own"]=None,
     epochs:Annotated[int, 'passes over the training set']=12,
     bs:Annotated[int, 'images in a batch']=4,
@@ -264,7 +274,7 @@ def fcn_train(
     data = recognise(data)
     train = open_pairs(data, 'train', size)
     val = open_pairs(data, 'val', size)
-    augment = Augment(scale=(.75, 1.5)) if recipe == 'modern' else Augment(mirror=0.)
+    augment = Augment(mirror=0.) if recipe == 'paper' else Augment(scale=(.75, 1.5))
     dls = make_dls(train, val, bs, augment=augment, seed=seed)
     freeze = freeze if weights else 0
     learn = fcn_learner(dls, backbone, stride, fc_width, weights, recipe, lr, seed=seed, freeze=freeze)

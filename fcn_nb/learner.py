@@ -141,7 +141,10 @@ RECIPES = dict(
                 scale=dict(pool5=1., pool4=.01, pool3=.0001)),    # the release's, where it trains at once
     modern=dict(opt=partial(_torch_opt, torch.optim.AdamW, fused=True),
                 lr=1e-3, backbone_lr=.15, wd=5e-4, refine=.3,  one_cycle=True,  bf16=True,
-                scale=None))                                      # measured by `unit_scale`
+                scale=None),                                      # measured by `unit_scale`
+    scenes=dict(opt=partial(_torch_opt, torch.optim.AdamW, fused=True),
+                lr=3e-3, backbone_lr=1.,  wd=5e-4, refine=1.,  one_cycle=True,  bf16=True,
+                scale=None))                # `mini` on the embedded scenes: a few epochs, and all of it learns fast
 
 def fcn_groups(
     model,  # an `FCN` or a `LateFusion`
@@ -205,8 +208,8 @@ def fcn_learner(
     arch='vgg16',           # a name for `backbone`, a `Classifier` with weights of its own, or a ready `FCN`
     stride:int=32,          # below 32: trained at once
     fc_width:int=None,      # of fc6 and fc7; None: the weights' own, or at most 512 where they have none
-    weights=None,           # for `backbone`: None, 'imagenet', or a file
-    recipe:str='modern',    # 'modern' or 'paper', see `RECIPES`
+    weights=None,           # for `backbone`: None, 'imagenet', 'scenes' (of 'mini'), or a file
+    recipe:str='modern',    # 'modern', 'paper' or 'scenes', see `RECIPES`
     lr:float=None,          # rate of new weights; None: the recipe's
     freeze=0,               # blocks of the backbone, from the image on, that stay as they are;
                             # 'all': all but the score layer, the paper's FCN-32s-fixed
@@ -215,7 +218,7 @@ def fcn_learner(
     **kwargs,               # `loss`, `cbs`, `path`, and what else of `Learner` is not set here
 )->Learner:
     "A fastai `Learner` around an FCN, with the habits of section 4.3; `fit_recipe` trains it."
-    if recipe not in RECIPES: raise InputError(f'recipe {recipe!r}: there is {" and ".join(RECIPES)}')
+    if recipe not in RECIPES: raise InputError(f'recipe {recipe!r}: there is {", ".join(RECIPES)}')
     torch.manual_seed(seed)
     if isinstance(arch, (FCN, LateFusion)):
         model = copy.deepcopy(arch)
@@ -264,6 +267,6 @@ def refine(
     kwargs.setdefault('loss', copy.deepcopy(learn.loss_func))
     nets = zip(streams(learn.model), streams(model))
     added = [[k for k in new.layers if k not in old.layers] for old, new in nets]
-    if learn.recipe == 'modern': _scaled(model, learn.dls, 'modern', added)
+    if RECIPES[learn.recipe]['scale'] is None: _scaled(model, learn.dls, learn.recipe, added)
     lr = lr or learn.lr[2]*RECIPES[learn.recipe]['refine']      # learn.lr[2]: of its new weights
     return _learner(model, learn.dls, learn.recipe, lr, learn.seed, **kwargs)

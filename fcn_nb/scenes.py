@@ -586,7 +586,7 @@ def object_crop(
     split:str='train',  # 'train', 'valid' or 'test'
     seed:int=0,         # another seed, another data set
 )->tuple:               # H x W x 3 uint8, class id
-    "One object that fills 60 to 100 % of the image, and its class; class 0 is a backdrop without one."
+    "One object that fills 20 to 100 % of the image, and its class; class 0 is a backdrop without one."
     h, w = _hw(size)
     g = _generator(1, index, split, seed)
     view = _view(g)
@@ -595,9 +595,11 @@ def object_crop(
     if label:
         t = _thing(g, label, z=2.)
         left, right, top = _extent(t)
-        s = g.uniform(.6, 1)/max(right-left-.1, top-.05)
-        x = .5 - (left+right)/2*s + g.uniform(-.08, .08)
-        y = .5 + top/2*s + g.uniform(-.08, .08)
+        fill = g.uniform(.2, 1)
+        s = fill/max(right-left-.1, top-.05)
+        room = .08 + .25*(1-fill)                  # to either side of the middle
+        x = .5 - (left+right)/2*s + g.uniform(-room, room)
+        y = .5 + top/2*s + g.uniform(-room, room)
         things.append(t._replace(x=x, y=y, size=s))
     return _render(g, view, things, h, w).image, label
 
