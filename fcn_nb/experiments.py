@@ -33,7 +33,7 @@ from .predict import *
 # %% ../nbs/15_experiments.ipynb #60638cce
 SIZES = dict(
     smoke=dict(train=32,  valid=8,   test=8,   px=64,  bs=8, fr32=2, finer=1, once=2, crops=64,    classifier=1),
-    full =dict(train=480, valid=100, test=200, px=192, bs=8, fr32=4, finer=3, once=8, crops=30000, classifier=16))
+    full =dict(train=450, valid=100, test=200, px=192, bs=4, fr32=4, finer=3, once=8, crops=30000, classifier=16))
     # scenes of each split, their pixels, images a batch; epochs: of each FCN-32s, of each finer net, of 8s at once;
     # and of the classifier: crops and epochs
 
@@ -202,9 +202,9 @@ def _spread(matrices, n):
     ious = np.array([m.mean_iu for m in matrices])
     order = np.argsort(-np.nan_to_num(ious, nan=-1), kind='stable')
     ranks = np.linspace(0, len(order)-1, n).round().astype(int)
-    names = {0: 'best', len(order)-1: 'worst', (len(order)-1)/2: 'median'}
     share = [100-100*r/max(len(order)-1, 1) for r in ranks]      # of the images that are drawn no better
-    return [(order[r], names.get(r, 'median' if s == 50 else f'better than {s:.0f} %')) for r, s in zip(ranks, share)]
+    names = {100: 'best', 50: 'median', 0: 'worst'}
+    return [(order[r], names.get(round(s), f'better than {s:.0f} %')) for r, s in zip(ranks, share)]
 
 def fig4(
     run:Table2,
@@ -266,7 +266,8 @@ img{max-width:100%;background:#fff;border-radius:4px}.sub,.note{color:var(--soft
 table{border-collapse:collapse;margin:1rem 0;font-variant-numeric:tabular-nums}div{overflow-x:auto}
 th,td{padding:.3rem .7rem;text-align:right;border-bottom:1px solid var(--line)}
 th{border-bottom:2px solid var(--soft);font-weight:600}
-th:first-child,td:first-child,.words td,.words th,.what td:last-child{text-align:left}
+th:first-child,td:first-child,.words td,.words th,.what td:last-child,.what th:last-child{text-align:left}
+.what td:last-child{min-width:15rem}
 pre{background:var(--box);padding:1rem;overflow-x:auto;font-size:.8rem}summary{cursor:pointer;font-weight:600}
 @media print{body{max-width:none;margin:0}h2{break-after:avoid}img,table,pre{break-inside:avoid}}"""
 
@@ -282,7 +283,7 @@ fine ones know <i>where</i>.</p>
 <h2>What and where (Fig. 4)</h2>{fig4}
 <p class="note">Five of {test} test images, ordered by how well FCN-8s draws them; beside each net its mean IU on that image, in
 percent. Mean IU (intersection over union): of the pixels that are, or are called, a class, the share that is both,
-averaged over the classes. Grey is void, the border of an object, and not counted.</p>
+averaged over the classes. The light borders in the ground truth are void, and not counted.</p>
 <h2>Table 2</h2>{table}
 <p>Percent. Ours are the {test} test scenes, which no net was trained on and no setting chosen on; the paper's are the 736 images
 of VOC 2011 (seg11valid), by nets a hundred times larger. The numbers cannot agree, the order can.</p>
