@@ -32,7 +32,7 @@ from .predict import *
 
 # %% ../nbs/15_experiments.ipynb #60638cce
 SIZES = dict(
-    smoke=dict(train=32,  valid=8,   test=8,   px=64,  bs=8, fr32=2, finer=1, once=2, crops=64,    classifier=1),
+    smoke=dict(train=32,  valid=8,   test=8,   px=64,  bs=4, fr32=2, finer=1, once=2, crops=64,    classifier=1),
     full =dict(train=450, valid=100, test=200, px=192, bs=4, fr32=4, finer=3, once=8, crops=30000, classifier=16))
     # scenes of each split, their pixels, images a batch; epochs: of each FCN-32s, of each finer net, of 8s at once;
     # and of the classifier: crops and epochs
