@@ -65,6 +65,7 @@ def backbones():
     from fcn_nb.backbones import backbone
     net = backbone('mini', classes=5).eval()
     assert net(net.preprocess(torch.zeros(1, 3, 96, 96))).shape == (1, 5)
+    assert backbone('mini', weights='scenes', classes=10).trained == 'all'      # the wheel holds them
     with torch.device('meta'): assert backbone('caffenet').size == 227 and backbone('mobilenet_v2').size == 224
 
 def models():
