@@ -220,7 +220,7 @@ _VERDICTS = dict(yes='holds', perhaps='perhaps', no='FAILS')
 @command
 def fcn_reproduce(
     what:Annotated[Literal['table2', 'classifier'], "'table2' (default): the report; 'classifier': the weights that come with "
-                   'the package, made again in about half an hour']='table2',
+                   'the package, made again in about a quarter of an hour']='table2',
     out:Annotated[str, 'folder for what comes out: report.html, results.json and the model']='fcn_report',
     seed:Annotated[int, 'of scenes, weights and order']=0,
     size:Annotated[str, "'full': Table 2 in about four minutes on two cores; 'smoke': only shows that it runs"]='full',
