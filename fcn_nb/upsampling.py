@@ -118,7 +118,7 @@ def shift_and_stitch(
     net:nn.Module,  # N x C x h x w -> one map of scores; traceable, its layers local
     x,              # N x C x H x W
 ):                  # N x scores x H-k+1 x W-k+1, k = receptive_field(net).kernel; padded by P: H+P-k+1
-    "One output for every pixel (section 3.2): `net` run on all f x f shifts of `x`, interlaced."
+    "An output at every place where the net fits (section 3.2): `net` run on all f x f shifts of `x`, interlaced."
     visits = _walk(_graph(net))
     output = visits[-1]
     sy, sx = output.dilation
