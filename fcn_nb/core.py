@@ -6,9 +6,10 @@
 __all__ = ['VOID', 'MAX_CLASSES', 'IMAGE_FORMATS', 'MAX_PIXELS', 'VOC_CLASSES', 'printable', 'reason', 'InputError', 'test_same',
            'rng', 'torch_rng', 'free_memory', 'check_memory', 'out_of_memory', 'memory_errors', 'check_file',
            'open_image', 'read_image', 'write_aside', 'write_file', 'check_overwrite', 'palette', 'colorize', 'overlay',
-           'show_images', 'legend', 'show_scores', 'progress', 'shared']
+           'show_images', 'legend', 'show_scores', 'html_page', 'html_table', 'html_image', 'progress', 'shared']
 
 # %% ../nbs/00_core.ipynb #7b547788
+import base64, html, io
 import os, secrets, stat, warnings
 from contextlib import contextmanager
 from pathlib import Path
@@ -362,6 +363,53 @@ def show_scores(
     scores = _array(scores)
     top = float(np.abs(scores).max()) or 1.
     return show_images(scores, names, cols=cols, width=1.6, cmap='RdBu_r', vmin=-top, vmax=top)
+
+# %% ../nbs/00_core.ipynb #00a00002
+_STYLE = """:root{color-scheme:light dark;--ink:#1d2733;--soft:#5b6875;--line:#d9e0e7;--box:#f5f7fa;--page:#fff}
+@media(prefers-color-scheme:dark){:root{--ink:#e3e8ee;--soft:#9aa7b4;--line:#36424f;--box:#1c242c;--page:#12181e}}
+body{font:16px/1.55 system-ui,sans-serif;max-width:60rem;margin:2.5rem auto;padding:0 1.2rem;color:var(--ink);
+background:var(--page)}h1{font-size:1.9rem;margin-bottom:.2rem}h2{margin-top:2.4rem;font-size:1.25rem}
+img{max-width:100%;background:#fff;border-radius:4px}.sub,.note{color:var(--soft)}.sub{margin-top:0}
+table{border-collapse:collapse;margin:1rem 0;font-variant-numeric:tabular-nums}div{overflow-x:auto}
+th,td{padding:.3rem .7rem;text-align:right;border-bottom:1px solid var(--line)}
+th{border-bottom:2px solid var(--soft);font-weight:600}
+th:first-child,td:first-child,.words td,.words th,.what td:last-child,.what th:last-child{text-align:left}
+.what td:last-child{min-width:15rem}
+pre{background:var(--box);padding:1rem;overflow-x:auto;font-size:.8rem}summary{cursor:pointer;font-weight:600}
+@media print{body{max-width:none;margin:0}h2{break-after:avoid}img,table,pre{break-inside:avoid}}"""
+
+def html_page(
+    title,  # in the browser's tab; any text
+    body,   # HTML
+):
+    "A page of its own, as text."
+    return ('<!doctype html><html lang="en"><meta charset="utf-8"><meta name="generator" content="fcn_nb">\n'
+            f'<meta name="viewport" content="width=device-width"><title>{html.escape(title)}</title>'
+            f'<style>{_STYLE}</style><body>{body}</body></html>')
+
+def html_table(
+    head,  # texts
+    rows,  # of texts, which are escaped, and numbers, which get one digit
+):
+    "A table as HTML."
+    def cell(tag, v):
+        text = html.escape(v) if isinstance(v, str) else f'{v:.1f}'
+        return f'<{tag}>{text}</{tag}>'
+    def line(tag, values): return '<tr>'+''.join(cell(tag, v) for v in values)+'</tr>'
+    return f'<div><table>{line("th", head)}{"".join(line("td", r) for r in rows)}</table></div>'
+
+def html_image(
+    image,  # a figure, which is closed, or an H x W x 3 uint8 array
+    alt,    # the same in words
+):
+    "An <img> that carries its own data."
+    file = io.BytesIO()
+    if isinstance(image, np.ndarray): Image.fromarray(image).save(file, 'png')
+    else:
+        image.savefig(file, format='png', dpi=110, bbox_inches='tight', facecolor='white')
+        plt.close(image)
+    text = base64.b64encode(file.getvalue()).decode()
+    return f'<img alt="{html.escape(alt)}" src="data:image/png;base64,{text}">'
 
 # %% ../nbs/00_core.ipynb #30341d6c
 def progress(

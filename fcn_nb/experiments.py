@@ -7,7 +7,7 @@ __all__ = ['SIZES', 'PAPER_TABLE2', 'CLAIMS', 'CropDL', 'pretrain', 'save_classi
            'paired_bootstrap', 'Claim', 'claims', 'fig4', 'loss_curves', 'machine', 'reproduce_classifier', 'reproduce']
 
 # %% ../nbs/15_experiments.ipynb #b5ed8acc
-import base64, html, io, json, platform, time
+import html, json, platform, time
 from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryFile
@@ -242,38 +242,7 @@ def loss_curves(
     return fig
 
 # %% ../nbs/15_experiments.ipynb #899d7f63
-def _png(fig, alt):
-    "A figure as an <img> that carries its own data; `alt` says it in words."
-    file = io.BytesIO()
-    fig.savefig(file, format='png', dpi=110, bbox_inches='tight', facecolor='white')
-    plt.close(fig)
-    text = base64.b64encode(file.getvalue()).decode()
-    return f'<img alt="{html.escape(alt)}" src="data:image/png;base64,{text}">'
-
-def _html_table(head, rows):
-    "A table of texts, escaped, and numbers with one digit."
-    def cell(tag, v):
-        text = html.escape(v) if isinstance(v, str) else f"{v:.1f}"
-        return f'<{tag}>{text}</{tag}>'
-    def line(tag, values): return '<tr>'+''.join(cell(tag, v) for v in values)+'</tr>'
-    return f'<div><table>{line("th", head)}{"".join(line("td", r) for r in rows)}</table></div>'
-
-_STYLE = """:root{color-scheme:light dark;--ink:#1d2733;--soft:#5b6875;--line:#d9e0e7;--box:#f5f7fa;--page:#fff}
-@media(prefers-color-scheme:dark){:root{--ink:#e3e8ee;--soft:#9aa7b4;--line:#36424f;--box:#1c242c;--page:#12181e}}
-body{font:16px/1.55 system-ui,sans-serif;max-width:60rem;margin:2.5rem auto;padding:0 1.2rem;color:var(--ink);
-background:var(--page)}h1{font-size:1.9rem;margin-bottom:.2rem}h2{margin-top:2.4rem;font-size:1.25rem}
-img{max-width:100%;background:#fff;border-radius:4px}.sub,.note{color:var(--soft)}.sub{margin-top:0}
-table{border-collapse:collapse;margin:1rem 0;font-variant-numeric:tabular-nums}div{overflow-x:auto}
-th,td{padding:.3rem .7rem;text-align:right;border-bottom:1px solid var(--line)}
-th{border-bottom:2px solid var(--soft);font-weight:600}
-th:first-child,td:first-child,.words td,.words th,.what td:last-child,.what th:last-child{text-align:left}
-.what td:last-child{min-width:15rem}
-pre{background:var(--box);padding:1rem;overflow-x:auto;font-size:.8rem}summary{cursor:pointer;font-weight:600}
-@media print{body{max-width:none;margin:0}h2{break-after:avoid}img,table,pre{break-inside:avoid}}"""
-
-_PAGE = """<!doctype html><html lang="en"><meta charset="utf-8"><meta name="generator" content="fcn_nb">
-<meta name="viewport" content="width=device-width">
-<title>FCN, reproduced</title><style>{style}</style><body><h1>FCN, reproduced</h1>
+_BODY = """<h1>FCN, reproduced</h1>
 <p class="sub">Long, Shelhamer, Darrell: Fully Convolutional Networks for Semantic Segmentation (CVPR 2015), on generated
 scenes.</p>
 <p>A classifier names what is in an image. Made fully convolutional, it answers for every place of an image of any size, but
@@ -297,7 +266,7 @@ ones for both nets (a paired bootstrap); "perhaps" where it reaches below zero.<
 {px} x {px} pixels. All nets but <i>scratch</i> start from the classifier that comes with the package: trained on
 {crops:,} crops of single objects, it named {accuracy:.1%} of new ones. <code>fcn_predict fcn8s.safetensors IMAGE</code>
 draws what FCN-8s sees in another scene.</p>
-<details><summary>Settings</summary><pre>{settings}</pre></details></body></html>"""
+<details><summary>Settings</summary><pre>{settings}</pre></details>"""
 
 # %% ../nbs/15_experiments.ipynb #dc2b32a2
 _KINDS = {
@@ -313,20 +282,20 @@ def _table2_html(rows):
     for r in rows:
         ours = [100*r[k] for k in METRICS]
         lines.append([r['model'], *ours, *PAPER_TABLE2.get(r['model'], ('-',)*4), _KINDS.get(r['model'], '')])
-    return f'<div class="what">{_html_table(head, lines)}</div>'
+    return f'<div class="what">{html_table(head, lines)}</div>'
 
 def _claims_html(found):
     "Each claim and whether it holds."
     lines = [[f'FCN-{c.worse} < FCN-{c.better}', f'{c.gain:+.1f}', f'{c.low:+.1f} to {c.high:+.1f}', c.verdict, c.meaning]
              for c in found]
-    return _html_table(['claim', 'gain', '95 % interval', 'holds', 'meaning'], lines)
+    return html_table(['claim', 'gain', '95 % interval', 'holds', 'meaning'], lines)
 
 def _classes_html(matrix):
     "Share of the pixels, accuracy and IU of each class."
     shares = matrix.n.sum(1)/matrix.n.sum()
     lines = [[name, *(100*float(v) for v in values)]
              for name, *values in zip(SCENE_CLASSES, shares, matrix.acc, matrix.iu)]
-    return _html_table(['class', '% of pixels', 'accuracy', 'IU'], lines)
+    return html_table(['class', '% of pixels', 'accuracy', 'IU'], lines)
 
 def _report(results, run, fig4, loss):
     "The page of `reproduce`."
@@ -334,10 +303,11 @@ def _report(results, run, fig4, loss):
     settings = json.dumps(kept, indent=1)
     numbers = {k: results[k] for k in ('seed', 'size', 'seconds')} | {k: results['settings'][k] for k in ('train', 'test', 'px')}
     numbers |= {k: results['classifier'][k] for k in ('crops', 'accuracy')}
-    return _PAGE.format(
-        style=_STYLE, table=_table2_html(run.rows), claims=_claims_html(claims(run.rows, run.matrices)), fig4=fig4, loss=loss,
+    body = _BODY.format(
+        table=_table2_html(run.rows), claims=_claims_html(claims(run.rows, run.matrices)), fig4=fig4, loss=loss,
         classes=_classes_html(_total(run.matrices['8s'])), settings=html.escape(settings),
         machine=html.escape(results['machine']), **numbers)
+    return html_page('FCN, reproduced', body)
 
 # %% ../nbs/15_experiments.ipynb #0be07623
 def _processor():
@@ -422,7 +392,7 @@ def reproduce(
     if message: lost.append(message)
     seen = 'Rows of an image, its ground truth, and what FCN-32s, FCN-16s and FCN-8s draw: finer from left to right.'
     curves = 'The training loss of each net, step by step.'
-    page = _report(results, run, _png(fig4(run), seen), _png(loss_curves(run.learners), curves))
+    page = _report(results, run, html_image(fig4(run), seen), html_image(loss_curves(run.learners), curves))
     lost += _unwritten(out/'report.html', write_file, page.encode())
     for line in lost: say(line)
     return dict(results, unwritten=lost)
