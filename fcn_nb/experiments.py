@@ -145,7 +145,7 @@ PAPER_TABLE2 = {                       # VOC 2011, seg11valid, CVPR version, in 
 CLAIMS = [
     ('32s', '16s', 'a skip from pool4 helps'),
     ('16s', '8s', 'a skip from pool3 helps once more'),
-    ('32s-longer', '16s', 'longer training at a lower rate does not make up for the skip'),
+    ('32s-longer', '16s', 'longer training without a skip does not make up for it'),
     ('fixed', '32s', 'fine-tuning all layers beats training the score layer alone'),
     ('scratch', '32s', 'starting from a classifier beats starting from nothing')]
 
