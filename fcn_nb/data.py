@@ -10,7 +10,7 @@ __all__ = ['IMAGE_SUFFIXES', 'MASK_FOLDERS', 'read_mask', 'check_pair', 'resize'
            'folder_pairs', 'folder_dls']
 
 # %% ../nbs/09_data.ipynb #91ce7ca0
-import os, re, unicodedata
+import hashlib, os, re, unicodedata
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from itertools import islice
@@ -471,6 +471,21 @@ def _say_problems(pairs, which, refuse=False):
     if report.fooled and refuse: raise InputError(f'{Path(pairs.masks[0]).parent}: {report.problems[0]}')
     for line in report.problems: print(printable(f'{which}: {line}'))
 
+def _fingerprint(file, n=-1):
+    "The size and a hash of a file's first `n` bytes, or of all; None if it cannot be read."
+    try:
+        with open(file, 'rb') as f: return os.path.getsize(file), hashlib.md5(f.read(n)).digest()
+    except OSError: return
+
+def _repeated(train, valid):
+    "How many files of `valid` hold the bytes of one of `train`, whatever they are called."
+    for n in (4096, -1):                          # all of a file only where its beginning is another's
+        seen  = {_fingerprint(f, n) for f in train}
+        valid = [f for f in valid if _fingerprint(f, n) in seen]
+        alike = {_fingerprint(f, n) for f in valid}
+        train = [f for f in train if _fingerprint(f, n) in alike]
+    return len(valid)
+
 def make_dls(
     train, valid,        # `Pairs`, `ScenePairs`, or anything with their interface
     bs:int=4,            # images in a batch
@@ -484,6 +499,8 @@ def make_dls(
     valid = valid.checked('reading valid')
     _say_problems(train, 'train', refuse=True)
     _say_problems(valid, 'valid')
+    n = _repeated(getattr(train, 'images', ()), getattr(valid, 'images', ()))
+    if n: print(f'valid: {n:,} of {len(valid):,} images are in train too, byte for byte')
     palettes = {}
     for seen in (train, valid): same_palette(palettes, getattr(seen, 'palette', {}))
     bs = min(bs, len(train))        # a small set is one batch
@@ -821,7 +838,7 @@ def pairs_of(
     matched, end = match_masks(by_name, files_by_name(masks, 'mask'), masks)
     if masked_only: by_name = {name: by_name[name] for name in matched}
     default = lists/'default.txt'                          # CVAT's list of all
-    if masked_only and os.path.lexists(default):
+    if os.path.lexists(default) and not _lists(lists, by_name, matched):
         by_name = {name: by_name[name] for name in read_list(default, by_name, matched)}
     names = in_split(split, by_name, matched, lists)
     if not names:
