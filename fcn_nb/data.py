@@ -44,8 +44,10 @@ def _is_lossless(path, im):
 def _bits(path, im):
     "Bits of one sample, as the file says."
     if im.format == 'TIFF': return im.tag_v2.get(258, (1,))[0]             # 258 is BitsPerSample
-    if im.format != 'PNG': return 8
-    with open(path, 'rb') as f: return f.read(25)[24]                      # in its header
+    if im.format not in ('PNG', 'BMP'): return 8
+    with open(path, 'rb') as f: head = f.read(30)
+    if im.format == 'PNG': return head[24]
+    return head[24] if head[14] == 12 else head[28]                        # BMP has a short header and long ones
 
 def _samples(path, im):
     "The numbers of a grey or palette image as they stand in the file, in a type of their own."
@@ -54,6 +56,8 @@ def _samples(path, im):
                          'save it as 8-bit grey or palette PNG')
     ids = np.asarray(im)
     bits = _bits(path, im)
+    if im.format == 'BMP' and im.mode == 'L' and bits < 8:
+        raise InputError(f'{path}: a grey BMP of {bits} bits, which Pillow cannot read; save it as PNG')
     if im.mode == 'L' and bits in (2, 4): return ids//(255//(2**bits-1))   # Pillow has stretched them
     signed = im.format == 'TIFF' and im.tag_v2.get(339, (1,))[0] == 2      # 339 is SampleFormat
     return ids.view(np.int8) if signed and ids.dtype == np.uint8 else ids
@@ -90,11 +94,16 @@ def _used_palette(im):
 
 def _opaque(path, im):
     "An image of colours as an array; an `InputError` if some are transparent, or were rounded."
-    if _bits(path, im) > 8: raise InputError(f'{path}: colours of 16 bits; save the mask with 8')
+    if _bits(path, im) == 16: raise InputError(f'{path}: colours of 16 bits; save the mask with 8 each')
     a = np.asarray(im)
     if a.shape[2] == 4 and (a[..., 3] != 255).any():
         raise InputError(f'{path}: a mask with transparent pixels; save it without transparency')
     return a
+
+def _some(names, n=5):
+    "The first names, and how many more there are."
+    names = list(map(str, names))
+    return ', '.join(names[:n])+(f' and {len(names)-n:,} more' if len(names) > n else '')
 
 def _stored_ids(path, table=None):
     "The ids of a mask file as they stand there, and the colours of its palette's indices that occur."
@@ -108,8 +117,13 @@ def _stored_ids(path, table=None):
                          'save it as grey or palette PNG, or say which colour is which class '
                          '(label_colors.txt)')
     ids = _samples(path, im)
-    if not table: return ids, _used_palette(im) if im.mode == 'P' else {}
     used = _used_palette(im) if im.mode == 'P' else {}
+    if not table:
+        greys = {i: color[0] for i, color in used.items() if color and len({*color}) == 1}
+        if im.format == 'GIF' and len(greys) == len(used) and greys not in ({}, {0: 0, 1: 255}):
+            raise InputError(f'{path}: a GIF of the greys {_some(greys.values())} at {_some(greys)}: '
+                             'which are the ids? Save it as PNG')
+        return ids, used
     if None in used.values(): raise InputError(f'{path}: its palette lacks a colour that it uses')
     all_grey = all(len({*color}) == 1 for color in table)     # then greys are colours too, and no ids
     if not (used or all_grey): return ids, {}
@@ -396,11 +410,6 @@ class MaskReport:
         return '\n'.join(map(printable, [head, *rows, *self.problems]))
 
 def _percent(share): return f'{100*share:.0f} %' if share >= .01 else f'{100*share:.1g} %'
-
-def _some(names, n=5):
-    "The first names, and how many more there are."
-    names = list(map(str, names))
-    return ', '.join(names[:n])+(f' and {len(names)-n:,} more' if len(names) > n else '')
 
 # %% ../nbs/09_data.ipynb #e7a40b12
 _COMMON_VOID = .1     # borders and the unlabelled are fewer: VOC has 5 % of void, CamVid 4, Cityscapes 10
