@@ -30,23 +30,18 @@ def camvid_pairs(
     split = {'valid': 'val'}.get(split, split)
     if split not in ('train', 'val', 'test'):
         raise InputError(f"split {split!r}: CamVid has 'train', 'val' and 'test'")
-    by_name = by_stem(images_in(path/split))
-    masks_in = find_folder(path/f'{split}annot', 'of masks')
-    names = sorted(by_name)
+    by_name = files_by_name(path/split)
+    masks_in = path/f'{split}annot'
+    masks, end = match_masks(by_name, files_by_name(masks_in, 'mask'), masks_in)
+    names = [*by_name]
     listed = path/f'{split}.txt'
-    # SegNet's lists have both paths of a pair in a line: the name alone counts, and is sought in our folders
-    if os.path.lexists(listed): names = [Path(line.split()[0]).stem for line in read_lines(listed)]
-    images, masks = [], []
+    # SegNet's lists have both paths of a pair in a line: the names count, and are sought in our folders
+    if os.path.lexists(listed): names = read_list(listed, by_name, masks)
     for name in names:
-        mask = masks_in/f'{name}.png'
-        if name not in by_name or not os.path.lexists(mask):
-            name = name[:100]
-            raise InputError(f'{path}: {name} of the split {split} '
-                             f'has no image or no mask {masks_in}/{name}.png')
-        images.append(by_name[name])
-        masks.append(mask)
+        if name not in masks:
+            raise InputError(f'{path}: {name} of the split {split} has no mask {masks_in}/{name}{end}.png')
     colors = np.array([*CAMVID.values()], np.uint8)
-    return Pairs(images, masks, list(CAMVID), size, 11, colors)
+    return Pairs([by_name[n] for n in names], [masks[n] for n in names], list(CAMVID), size, 11, colors)
 
 def camvid_dls(
     path,           # the CamVid folder
@@ -60,23 +55,27 @@ def camvid_dls(
     return make_dls(train, valid, bs, **kwargs)
 
 # %% ../nbs/10_datasets.ipynb #2bbeb129
+def _voc_classes(void=None):
+    "VOC's own: 20 things before a background, each in its colour."
+    table = {tuple(color): id for id, color in enumerate(palette()[:len(VOC_CLASSES)].tolist())}
+    table[tuple(palette()[VOID].tolist())] = VOID
+    return Classes(VOC_CLASSES, (VOID, *([] if void is None else [void])), table)
+
 def voc_pairs(
     path,               # the folder described above
     split:str='train',  # 'train', 'val', or any other NAME with a NAME.txt, such as the paper's seg11valid
     size=None,          # (h, w), or None for the images' own
+    void:int=None,      # an id that counts nowhere, beside 255 and the classes that are called void
 )->Pairs:
-    "One split of PASCAL VOC's segmentation."
+    "One split of PASCAL VOC's segmentation, or of a set that labelme or CVAT has exported so."
     path = find_folder(path, 'VOC: JPEGImages/, SegmentationClass/, ...')
-    split = {'valid': 'val'}.get(split, split)
-    listed = path/'ImageSets'/'Segmentation'/f'{split}.txt'
-    names = [line.split()[0] for line in read_names(listed)]
-    images = [path/'JPEGImages'/f'{name}.jpg' for name in names]
-    masks = [path/'SegmentationClass'/f'{name}.png' for name in names]
-    for file in images+masks:
-        if not os.path.lexists(file):
-            raise InputError(f'{file.parent}/{file.name[:100]}: no such file, '
-                             f'and the split {split} names it (VOC gives no masks of test)')
-    return Pairs(images, masks, VOC_CLASSES, size)
+    masks_in = path/'SegmentationClass'
+    if (path/'SegmentationClassPNG').is_dir(): masks_in = path/'SegmentationClassPNG'     # an older labelme's
+    lists = path/'ImageSets'/'Segmentation'
+    images, masks = pairs_of(path/'JPEGImages', masks_in, lists, split, masked_only=not lists.is_dir())
+    classes = classes_in(path, void) or _voc_classes(void)
+    colors = classes.colors if classes.names is not VOC_CLASSES else None
+    return Pairs(images, masks, classes.names, size, classes.void, colors, table=classes.table)
 
 def voc_dls(
     path,           # the VOC folder
@@ -99,30 +98,35 @@ def _scenes(path, split='train', size=None):
     return ScenePairs(int(path or n), split, size or 128)
 
 KINDS = dict(camvid=camvid_pairs, voc=voc_pairs, folder=folder_pairs, scenes=_scenes)
-_LAYOUTS = dict(camvid=('train', 'trainannot'), voc=('JPEGImages', 'SegmentationClass'),
-                folder=('images', 'masks'))
+_LAYOUTS = [('camvid', 'train', 'trainannot'), ('voc', 'JPEGImages', 'SegmentationClass'),
+            ('voc', 'JPEGImages', 'SegmentationClassPNG'), *(('folder', 'images', masks) for masks in MASK_FOLDERS)]
 
 def recognise(
     data,  # KIND:PATH, or a PATH
 )->str:    # KIND:PATH
     "The full name of a data set; the kind of a bare path is known by what lies in it, and printed."
     kind, colon, _ = str(data).partition(':')
-    if colon and kind not in KINDS:
-        raise InputError(f'{data}: kind {kind!r} is unknown; there is {", ".join(KINDS)}')
-    if colon: return str(data)
+    if colon and not os.path.lexists(data):            # a path may hold a colon too
+        if kind in KINDS: return str(data)
+        if len(kind) != 1:                             # C: is a drive
+            raise InputError(f'{data}: kind {kind!r} is unknown, and there is no such path; '
+                             f'there is {", ".join(KINDS)}')
     path = find_folder(data, 'of data; or KIND:PATH with KIND one of '+', '.join(KINDS))
-    for kind, parts in _LAYOUTS.items():
+    for kind, *parts in _LAYOUTS:
         if all((path/p).is_dir() for p in parts):
             print(printable(f'{path}: recognised as {kind}'))
             return f'{kind}:{path}'
-    layouts = '; '.join(f'{kind} ({a}/, {b}/)' for kind, (a, b) in _LAYOUTS.items())
+    layouts = '; '.join(f'{kind} ({a}/, {b}/)' for kind, a, b in _LAYOUTS)
     raise InputError(f'{path}: holds no data set that is known: {layouts}')
 
 def open_pairs(
     data:str,            # 'camvid:PATH', 'voc:PATH', 'folder:PATH', 'scenes:', or a PATH that is recognised
     split:str='train',   # 'train', 'val' or 'test'; of voc and folder any NAME that has a NAME.txt
     size=None,           # (h, w), or None for the images' own
+    void:int=None,       # of voc and folder: an id that counts nowhere, beside 255
 ):
     "One split of any data set, by its name."
     kind, _, path = recognise(data).partition(':')
-    return KINDS[kind](path, split, size)
+    if void is None: return KINDS[kind](path, split, size)
+    if kind not in ('voc', 'folder'): raise InputError(f'void={void}: the void of {kind} is known; leave it out')
+    return KINDS[kind](path, split, size, void)
