@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['VOID', 'MAX_CLASSES', 'IMAGE_FORMATS', 'MAX_PIXELS', 'VOC_CLASSES', 'printable', 'reason', 'InputError', 'test_same',
-           'rng', 'torch_rng', 'free_memory', 'check_memory', 'out_of_memory', 'memory_errors', 'check_file',
-           'open_image', 'read_image', 'write_aside', 'write_file', 'check_overwrite', 'palette', 'colorize', 'overlay',
-           'show_images', 'legend', 'show_scores', 'progress', 'shared']
+           'rng', 'torch_rng', 'free_memory', 'check_memory', 'out_of_memory', 'memory_errors', 'upright', 'check_file',
+           'open_image', 'read_image', 'read_upright', 'write_aside', 'write_file', 'check_overwrite', 'palette',
+           'colorize', 'overlay', 'show_images', 'legend', 'show_scores', 'progress', 'shared']
 
 # %% ../nbs/00_core.ipynb #7b547788
 import os, secrets, stat, warnings
@@ -123,9 +123,26 @@ def memory_errors(
         raise InputError(f'{what}: not enough memory; {remedy}') from None
 
 # %% ../nbs/00_core.ipynb #a3b23d01
+_ORIENTATION = 274              # the number of the tag: EXIF's and TIFF's
+_TURNED = 'turned by Pillow'    # `open_image` notes so the tag of a TIFF, which Pillow turns and then forgets
+
+def upright(
+    im,        # a PIL image
+    name,      # what an error calls it
+)->tuple:      # the image as it is to be shown, and its EXIF orientation, 1 to 8: 1 leaves the pixels as they are
+    "A PIL image turned as its EXIF tag says, and the tag."
+    try:
+        with warnings.catch_warnings(action='ignore'):     # of odd EXIF data
+            tag = im.info.get(_TURNED) or im.getexif().get(_ORIENTATION)
+            im = ImageOps.exif_transpose(im)
+    except MemoryError: raise
+    except Exception as e:   # a damaged block shows only when its tag is asked for
+        raise InputError(f'{name}: its EXIF data cannot be read ({reason(e)}); '
+                         'save it anew, without EXIF data') from None
+    return im, tag if tag in range(2, 9) else 1
+
 def _rgb(im):
-    "A PIL image of any mode in RGB: turned as its EXIF tag says, wide greys scaled, alpha dropped."
-    im = ImageOps.exif_transpose(im)
+    "A PIL image of any mode in RGB: wide greys scaled, alpha dropped."
     if im.mode.startswith(('I', 'F')):
         a = np.asarray(im).astype(np.float32)
         if im.mode.startswith('I;16') or a.max() > 255: a /= 257    # else 0..255 already
@@ -181,7 +198,10 @@ def open_image(
             im = Image.open(path, formats=IMAGE_FORMATS)
             _check_pixels(path, im.size)
             _check_pixels(path, _tile(im))
+            turned = getattr(im, 'tag_v2', {}).get(_ORIENTATION)
+            if turned: im.filename = ''      # else Pillow maps a grey file into memory, at its turned width
             im.load()
+            if turned: im.info[_TURNED] = turned
     except InputError: raise
     except MemoryError:
         raise InputError(f'{path}: not enough memory for this image; make it smaller') from None
@@ -198,8 +218,8 @@ def read_image(
     image,  # path, PIL image, H x W or H x W x 3 uint8 array, or a tensor 3 x H x W of bytes
 )->np.ndarray:  # H x W x 3 uint8, RGB
     "Any readable image as an RGB array of bytes."
-    if isinstance(image, (str, os.PathLike)): return _pixels(open_image(image), image)
-    if isinstance(image, Image.Image): return _pixels(image, 'image')
+    if isinstance(image, (str, os.PathLike)): return read_upright(image)[0]
+    if isinstance(image, Image.Image): return _pixels(image, 'image')[0]
     if isinstance(image, torch.Tensor):
         a = image.detach().cpu().numpy()
         if a.ndim == 3 and a.shape[0] in (1, 3): a = a.transpose(1, 2, 0)
@@ -213,16 +233,22 @@ def read_image(
     return np.array(np.broadcast_to(a[..., :3], (*a.shape[:2], 3)))
 
 def _pixels(im, name):
-    "The array of a PIL image; `name` is what an error calls it."
+    "The upright array of a PIL image and its orientation; `name` is what an error calls it."
     _check_pixels(name, im.size)
     try:
-        with warnings.catch_warnings(action='ignore'):     # of odd EXIF data
-            return np.array(_rgb(im))
+        im, tag = upright(im, name)
+        return np.array(_rgb(im)), tag
+    except InputError: raise
     except MemoryError:
         raise InputError(f'{name}: not enough memory for this image; make it smaller') from None
-    except Exception as e:   # a damaged EXIF block shows only when its tag is asked for
-        raise InputError(f'{name}: cannot be read as RGB ({reason(e)}); '
-                         'save it anew, without EXIF data') from None
+    except Exception as e:
+        raise InputError(f'{name}: cannot be read as RGB ({reason(e)}); save it anew') from None
+
+def read_upright(
+    path,      # an image file
+)->tuple:      # H x W x 3 uint8, and the tag: 1 to 8
+    "An image as `read_image` gives it, and the EXIF orientation with which it was stored."
+    return _pixels(open_image(path), path)
 
 # %% ../nbs/00_core.ipynb #35a41d67
 def _unwritable(path, e):

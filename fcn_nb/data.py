@@ -34,7 +34,7 @@ def _stretched(path, im):
     return bits in (2, 4)
 
 def _stored_ids(path):
-    "The numbers in a mask file as they stand there, in a type of their own."
+    "The numbers in a mask file, upright, in a type of their own; and its EXIF orientation."
     im = open_image(path)
     if im.mode not in ('L', 'P', '1') and not im.mode.startswith('I'):
         raise InputError(f'{path}: a mask holds one class id a pixel, this is {im.mode}; '
@@ -42,17 +42,15 @@ def _stored_ids(path):
     if im.format not in ('PNG', 'TIFF', 'BMP', 'GIF') or _stretched(path, im):
         raise InputError(f'{path}: {im.format} does not keep class ids in this form; '
                          'save it as 8-bit grey or palette PNG')
-    ids = np.asarray(im)
     signed = im.format == 'TIFF' and im.tag_v2.get(339, (1,))[0] == 2      # 339 is SampleFormat
-    return ids.view(np.int8) if signed and ids.dtype == np.uint8 else ids
+    im, tag = upright(im, path)
+    ids = np.asarray(im)
+    return (ids.view(np.int8) if signed and ids.dtype == np.uint8 else ids), tag
 
 # %% ../nbs/09_data.ipynb #c8d1e0f4
-def read_mask(
-    path,           # a PNG, TIFF, BMP or GIF whose values are class ids: grey, palette or 1-bit
-    void:int=VOID,  # the publisher's id for void; becomes 255
-)->np.ndarray:      # H x W uint8
-    "The class ids of a mask file; an `InputError` if an id does not fit into 8 bits."
-    ids = _stored_ids(path)
+def _upright_mask(path, void):
+    "As `read_mask`, and the EXIF orientation of the file."
+    ids, tag = _stored_ids(path)
     is_void = ids == void
     wrong = ids[((ids < 0) | (ids > 255)) & ~is_void]
     if wrong.size:
@@ -60,7 +58,14 @@ def read_mask(
         raise InputError(f'{path}: mask id {wrong[0]} is {side}; class ids fit into 8 bits')
     mask = ids.astype(np.uint8)
     mask[is_void] = VOID
-    return mask
+    return mask, tag
+
+def read_mask(
+    path,           # a PNG, TIFF, BMP or GIF whose values are class ids: grey, palette or 1-bit
+    void:int=VOID,  # the publisher's id for void; becomes 255
+)->np.ndarray:      # H x W uint8
+    "The class ids of a mask file, upright; an `InputError` if an id does not fit into 8 bits."
+    return _upright_mask(path, void)[0]
 
 def check_pair(
     image, mask,  # H x W x 3 and H x W arrays
@@ -112,6 +117,24 @@ class _ImageSet:
         return self
 
 # %% ../nbs/09_data.ipynb #b5f27a91
+def _stored_shape(a, tag):
+    "The shape of an upright array as it stood in its file; the orientations 5 to 8 lie on their side."
+    return a.shape[1::-1] if tag > 4 else a.shape[:2]
+
+def _check_turns(image_path, image, image_tag, mask_path, mask, mask_tag):
+    """Refuse a pair with two orientations unless the shapes tell that both are meant.
+
+    A program that knows nothing of the tag draws a mask on the pixels as they are stored, and one that copies tags
+    leaves them in masks that stand upright: where a mask fits so too, a guess would train on turned masks."""
+    if image_tag == mask_tag: return
+    stored = _stored_shape(mask, mask_tag)
+    one_tag = 1 in (image_tag, mask_tag)
+    if one_tag and stored != _stored_shape(image, image_tag): return
+    def said(tag): return 'none' if tag == 1 else tag
+    raise InputError(f'{image_path}: its EXIF orientation is {said(image_tag)}, that of its mask {mask_path} is '
+                     f'{said(mask_tag)}, and the mask may lie on the pixels as they are stored; '
+                     'turn the pixels of both upright and save them without the tag')
+
 class Pairs(_ImageSet):
     "Images with masks: item i is (H x W x 3 uint8, H x W uint8 ids with void 255)."
     def __init__(self,
@@ -141,8 +164,9 @@ class Pairs(_ImageSet):
     def read(self, i):
         "Item i from its files."
         with memory_errors(self.images[i], 'make the image smaller, or give a smaller size'):
-            image = read_image(self.images[i])
-            mask = read_mask(self.masks[i], self.void)
+            image, image_tag = read_upright(self.images[i])
+            mask, mask_tag = _upright_mask(self.masks[i], self.void)
+            _check_turns(self.images[i], image, image_tag, self.masks[i], mask, mask_tag)
             check_pair(image, mask, len(self.names), self.masks[i])
             if not self.size: return image, mask
             return resize(image, self.size, Image.BILINEAR), resize(mask, self.size, Image.NEAREST)
