@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['VOID', 'MAX_CLASSES', 'IMAGE_FORMATS', 'MAX_PIXELS', 'VOC_CLASSES', 'printable', 'reason', 'InputError', 'test_same',
            'rng', 'torch_rng', 'free_memory', 'check_memory', 'out_of_memory', 'memory_errors', 'upright', 'check_file',
-           'open_image', 'read_image', 'read_upright', 'write_aside', 'write_file', 'check_overwrite', 'palette',
-           'colorize', 'overlay', 'show_images', 'legend', 'show_scores', 'progress', 'shared']
+           'open_image', 'read_image', 'read_upright', 'looked_at', 'write_aside', 'write_file', 'check_overwrite',
+           'palette', 'colorize', 'overlay', 'show_images', 'legend', 'show_scores', 'progress', 'shared']
 
 # %% ../nbs/00_core.ipynb #7b547788
 import os, secrets, stat, warnings
@@ -249,6 +249,16 @@ def read_upright(
 )->tuple:      # H x W x 3 uint8, and the tag: 1 to 8
     "An image as `read_image` gives it, and the EXIF orientation with which it was stored."
     return _pixels(open_image(path), path)
+
+# %% ../nbs/00_core.ipynb #c0de0802
+def looked_at(
+    size,          # (h, w) whose area is wanted; None: the image's own
+    h:int, w:int,  # of the image
+)->tuple:          # (h, w)
+    "The size at which a net looks at an image: the area of `size`, the shape of the image."
+    if size is None: return h, w
+    f = (size[0]*size[1]/(h*w))**.5
+    return max(round(h*f), 1), max(round(w*f), 1)
 
 # %% ../nbs/00_core.ipynb #35a41d67
 def _unwritable(path, e):

@@ -140,7 +140,7 @@ class Pairs(_ImageSet):
     def __init__(self,
         images, masks,   # two lists of files in the same order
         names,           # class names, in the order of their ids; at most 255
-        size=None,       # (h, w) that images and masks are resized to; None: their own
+        size=None,       # (h, w): images and masks are resized to its area, in their own shape; None: as they are
         void:int=VOID,   # the publisher's id for void
         colors=None,     # n x 3 uint8, one colour a class; None: VOC's
         keep:int=None,   # bytes of images to keep in memory; None: 2**31, or a fourth of what is free
@@ -168,8 +168,8 @@ class Pairs(_ImageSet):
             mask, mask_tag = _upright_mask(self.masks[i], self.void)
             _check_turns(self.images[i], image, image_tag, self.masks[i], mask, mask_tag)
             check_pair(image, mask, len(self.names), self.masks[i])
-            if not self.size: return image, mask
-            return resize(image, self.size, Image.BILINEAR), resize(mask, self.size, Image.NEAREST)
+            size = looked_at(self.size, *mask.shape)
+            return resize(image, size, Image.BILINEAR), resize(mask, size, Image.NEAREST)
 
 # %% ../nbs/09_data.ipynb #e3fc3558
 class ScenePairs(_ImageSet):
@@ -418,7 +418,7 @@ def _in_split(path, split, images):
 def folder_pairs(
     path,               # a folder with images/, masks/ and codes.txt
     split:str='train',  # 'train' or 'val' (or 'valid'), or any other NAME with a NAME.txt
-    size=None,          # (h, w), or None for the images' own
+    size=None,          # (h, w) of this area, in each image's own shape; None: as they are
 )->Pairs:
     "One split of a folder of one's own."
     path = find_folder(path, 'of images/ and masks/')
@@ -435,7 +435,7 @@ def folder_pairs(
 
 def folder_dls(
     path,          # as for `folder_pairs`
-    size=None,     # (h, w); None: each image at its own size, padded in the batch
+    size=None,     # (h, w): each image at this area in its own shape, padded in the batch; None: at its own size
     bs:int=4,
     **kwargs,      # for `make_dls`
 )->DataLoaders:

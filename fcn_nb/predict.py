@@ -30,11 +30,8 @@ def input_size(
     model:FCN,     # `model.meta['size']` tells (h, w) of its training, or None
     h:int, w:int,  # of the image
 )->tuple:
-    "The size at which `model` looks at an image: its own, or one with the training images' area."
-    size = model.meta.get('size')
-    if size is None: return h, w
-    f = (size[0]*size[1]/(h*w))**.5
-    return max(round(h*f), 1), max(round(w*f), 1)
+    "The size at which `model` looks at an image, as in its training."
+    return looked_at(model.meta.get('size'), h, w)
 
 def check_plain(
     model:FCN,
