@@ -5,9 +5,9 @@
 # %% auto #0
 __all__ = ['VOID', 'MAX_CLASSES', 'WHITES', 'IMAGE_FORMATS', 'MAX_PIXELS', 'VOC_CLASSES', 'printable', 'reason', 'InputError',
            'test_same', 'rng', 'torch_rng', 'free_memory', 'check_memory', 'out_of_memory', 'memory_errors', 'upright',
-           'is_wide', 'wide_range', 'white_of', 'check_file', 'open_image', 'read_image', 'read_upright', 'looked_at',
-           'write_aside', 'write_file', 'check_overwrite', 'palette', 'colorize', 'overlay', 'show_images', 'legend',
-           'show_scores', 'progress', 'shared']
+           'is_wide', 'wide_range', 'white_of', 'check_file', 'open_image', 'read_image', 'read_upright', 'wide_top',
+           'looked_at', 'write_aside', 'write_file', 'check_overwrite', 'palette', 'colorize', 'overlay', 'show_images',
+           'legend', 'show_scores', 'progress', 'shared']
 
 # %% ../nbs/00_core.ipynb #7b547788
 import os, secrets, stat, warnings
@@ -186,7 +186,8 @@ def _rgb(im, name, white=None):
     "A PIL image of any mode in RGB: wide greys scaled, alpha dropped."
     if is_wide(im):
         _, high = wide_range(im, name)
-        white = white or _white(im, name, high)
+        if callable(white): white = white()
+        if im.format == 'PPM' or not white: white = _white(im, name, high)
         if high > white*1.000001:
             raise InputError(f'{name}: numbers up to {high:g}, where {white:g} is white in its data set; '
                              'scale all images of the set alike')
@@ -304,7 +305,8 @@ def open_image(
 # %% ../nbs/00_core.ipynb #45eafd5a
 def read_image(
     image,       # path, PIL image, H x W or H x W x 3 uint8 array, or a tensor 3 x H x W of bytes
-    white=None,  # which number is white in a file of wide greys, such as 4095; None: what its type says
+    white=None,  # which number is white in a file of wide greys, such as 4095, or a function that is asked
+                 # for it if the file is one; None: what its type says
 )->np.ndarray:  # H x W x 3 uint8, RGB
     "Any readable image as an RGB array of bytes."
     if isinstance(image, (str, os.PathLike)): return read_upright(image, white)[0]
@@ -339,6 +341,13 @@ def read_upright(
 )->tuple:        # H x W x 3 uint8, and the tag: 1 to 8
     "An image as `read_image` gives it, and the EXIF orientation with which it was stored."
     return _pixels(open_image(path), path, white)
+
+def wide_top(
+    path,      # an image file
+)->float:
+    "The largest number in a file of wide greys; None where it has 8 bits, or says what is white as PGM does."
+    im = open_image(path)
+    if is_wide(im) and im.format != 'PPM': return wide_range(im, path)[1]
 
 # %% ../nbs/00_core.ipynb #c0de0802
 def looked_at(

@@ -144,6 +144,7 @@ class Pairs(_ImageSet):
         void:int=VOID,   # the publisher's id for void
         colors=None,     # n x 3 uint8, one colour a class; None: VOC's
         keep:int=None,   # bytes of images to keep in memory; None: 2**31, or a fourth of what is free
+        white=None,      # which number is white in images of more than 8 bits; None: measured over all of them
     ):
         if not len(images): raise InputError('no images: the split is empty')
         if len(images) != len(masks):
@@ -158,13 +159,23 @@ class Pairs(_ImageSet):
         self.images = list(images)
         self.masks = list(masks)
         self.void = void
+        self.white = white
 
     def __len__(self): return len(self.images)
+
+    def measured_white(self):
+        "Which number is white: one for the whole set, measured when the first wide image is met, and said."
+        if self.white is None:
+            tops = [wide_top(f) for f in progress(self.images, 'measuring')]
+            top = max(t for t in tops if t is not None)
+            self.white = white_of(top)
+            print(f'{len(self)} images with numbers up to {top:g}: {self.white} is white')
+        return self.white
 
     def read(self, i):
         "Item i from its files."
         with memory_errors(self.images[i], 'make the image smaller, or give a smaller size'):
-            image, image_tag = read_upright(self.images[i])
+            image, image_tag = read_upright(self.images[i], self.measured_white)
             mask, mask_tag = _upright_mask(self.masks[i], self.void)
             _check_turns(self.images[i], image, image_tag, self.masks[i], mask, mask_tag)
             check_pair(image, mask, len(self.names), self.masks[i])
@@ -287,6 +298,7 @@ def make_dls(
 )->DataLoaders:
     "fastai loaders of two sets, both read and checked first."
     train = train.checked('reading train')
+    if getattr(valid, 'white', 0) is None: valid.white = getattr(train, 'white', None)     # of wide greys
     valid = valid.checked('reading valid')
     bs = min(bs, len(train))        # a small set is one batch
     train_dl = SegDL(train, bs, True, augment, seed, drop_last=True, num_workers=workers)
