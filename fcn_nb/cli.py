@@ -252,7 +252,7 @@ def fcn_train(
     fc_width:Annotated[int, "width of fc6 and fc7; default: the weights' own, or 512 where they have none"]=None,
     freeze:Annotated[int, 'blocks of a backbone with given weights that stay as they are, from the image on']=2,
     recipe:Annotated[str, "'modern' (AdamW, one cycle), 'paper' (SGD, momentum 0.9) or 'scenes' (modern, faster: for mini)"]='modern',
-    size:Annotated[str, "ROWSxCOLUMNS in pixels for training; default: the images' own"]=None,
+    size:Annotated[str, "ROWSxCOLUMNS: train at this area, each image in its own shape; default: as they are"]=None,
     epochs:Annotated[int, 'passes over the training set']=12,
     bs:Annotated[int, 'images in a batch']=4,
     lr:Annotated[float, "rate of new weights; default: the recipe's"]=None,

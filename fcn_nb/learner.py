@@ -183,6 +183,8 @@ def _learner(model, dls, recipe, lr, seed, loss=None, **kwargs):
     data = dls.train.dataset
     colors = None if data.colors is None else np.asarray(data.colors).tolist()
     model.meta.update(names=list(data.names), colors=colors, size=data.size)
+    model.meta.pop('white', None)
+    if getattr(data, 'white', None): model.meta['white'] = data.white     # of images of more than 8 bits
     cbs = [PreprocessCallback(seed)]
     if settings['bf16']: cbs.append(Autocast())
     cbs.extend(kwargs.pop('cbs', []))

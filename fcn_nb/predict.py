@@ -30,11 +30,8 @@ def input_size(
     model:FCN,     # `model.meta['size']` tells (h, w) of its training, or None
     h:int, w:int,  # of the image
 )->tuple:
-    "The size at which `model` looks at an image: its own, or one with the training images' area."
-    size = model.meta.get('size')
-    if size is None: return h, w
-    f = (size[0]*size[1]/(h*w))**.5
-    return max(round(h*f), 1), max(round(w*f), 1)
+    "The size at which `model` looks at an image, as in its training."
+    return looked_at(model.meta.get('size'), h, w)
 
 def check_plain(
     model:FCN,
@@ -141,7 +138,7 @@ def predict(
 ):                   # H x W integer array of ids; with `scores` also classes x H x W floats
     "The class of each pixel of an image at its own size; an `InputError` where memory does not do."
     name = image if isinstance(image, (str, os.PathLike)) else 'image'
-    return _predict(model, read_image(image), name, dtype, device, scores)
+    return _predict(model, read_image(image, model.meta.get('white')), name, dtype, device, scores)
 
 # %% ../nbs/13_predict.ipynb #a61d7f05
 _VERSION = 2     # of the settings in a file
@@ -246,8 +243,8 @@ def _are_names(names, classes):
 
 def _check_meta(meta, classes):
     "What is known of the training data: all of it may be missing."
-    _check_names('meta', meta, (), ('names', 'colors', 'size'))
-    names, colors, size = (meta.get(k) for k in ('names', 'colors', 'size'))
+    _check_names('meta', meta, (), ('names', 'colors', 'size', 'white'))
+    names, colors, size, white = (meta.get(k) for k in ('names', 'colors', 'size', 'white'))
     if names is not None and not _are_names(names, classes):
         _refuse('meta.names', names, f'a name for each class of {json.dumps(classes)}')
     def is_color(v): return _is_list(v, lambda c: _is_whole(c, 0, 255), 3)
@@ -256,6 +253,8 @@ def _check_meta(meta, classes):
     def is_side(n): return _is_whole(n, 1, MAX_PIXELS)
     if size is not None and not (_is_list(size, is_side, 2) and math.prod(size) <= MAX_PIXELS):
         _refuse('meta.size', size, f'height and width, up to {MAX_PIXELS:,} pixels')
+    if white is not None and not (_is_whole(white, 1, 65535) and white in WHITES):
+        _refuse('meta.white', white, f'one of {WHITES}')
 
 # %% ../nbs/13_predict.ipynb #f5a80b36
 def _check_nets(nets, late, most):
@@ -404,6 +403,15 @@ def keep_model(
                   'it is lost')
 
 # %% ../nbs/13_predict.ipynb #fb0e94a6
+def _as_trained(model, pairs):
+    "The set, with its wide greys scaled as those that the model learned from."
+    white = model.meta.get('white')
+    if white is None or getattr(pairs, 'white', white) == white: return pairs
+    pairs = copy.copy(pairs)
+    pairs.white = white
+    pairs.kept = {}
+    return pairs
+
 def evaluate_each(
     model:FCN,
     pairs,         # images with masks, at their own size
@@ -412,6 +420,7 @@ def evaluate_each(
 ):                 # yields one `ConfusionMatrix` an image, in their order
     "The confusion matrix of each image alone: it tells which are drawn well and which are not."
     check_plain(model)
+    pairs = _as_trained(model, pairs)
     for i in progress(range(len(pairs)), 'scoring'):
         image, mask = pairs[i]
         ids = _predict(model, read_image(image), f'image {i+1} of {len(pairs)}', dtype)
@@ -487,7 +496,7 @@ def save_prediction(
     image = check_file(image)
     paths = _result_paths(image, Path(out))
     for p in paths: check_overwrite(p, overwrite)
-    pixels = read_image(image)
+    pixels = read_image(image, model.meta.get('white'))
     h, w = pixels.shape[:2]
     if max(h, w) > 65500:
         raise InputError(f'{image}: {w} x {h} pixels: a JPEG has up to 65500 a side; '

@@ -81,8 +81,8 @@ def _look(self:Preprocess, x):
     if not x.is_floating_point() or x.is_meta or not x.numel(): return
     for image in x.split(3, 1):
         if image.shape[1] != 3: continue             # a depth map may have any range
-        low, high = image.aminmax()
-        if low < 0 or low < high <= 1 or high > 255:
+        low, high = (v.item() for v in image.aminmax())     # fastai's tensors have no `.3g`
+        if low < -.5 or low < high <= 1 or high > 255.5:    # resizing makes 255.00002 of white
             warnings.warn(f'images from {low:.3g} to {high:.3g}: wants RGB from 0 to 255, not scaled, no mean off')
             self.warned = True
             return
