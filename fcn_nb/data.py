@@ -49,16 +49,16 @@ def _bits(path, im):
     if im.format == 'PNG': return head[24]
     return head[24] if head[14] == 12 else head[28]                        # BMP has a short header and long ones
 
-def _samples(path, im):
+def _samples(path, im, shown):
     "The numbers of a grey or palette image as they stand in the file, in a type of their own."
     if im.format == 'TIFF' and im.tag_v2.get(262) == 0:                    # 262 is PhotometricInterpretation
         raise InputError(f'{path}: a TIFF in which white is 0 does not say what its ids are; '
                          'save it as 8-bit grey or palette PNG')
-    ids = np.asarray(im)
     bits = _bits(path, im)
     if im.format == 'BMP' and im.mode == 'L' and bits < 8:
         raise InputError(f'{path}: a grey BMP of {bits} bits, which Pillow cannot read; save it as PNG')
-    if im.mode == 'L' and bits in (2, 4): return ids//(255//(2**bits-1))   # Pillow has stretched them
+    ids = np.asarray(shown)
+    if shown.mode == 'L' and bits in (2, 4): return ids//(255//(2**bits-1))   # Pillow has stretched them
     signed = im.format == 'TIFF' and im.tag_v2.get(339, (1,))[0] == 2      # 339 is SampleFormat
     return ids.view(np.int8) if signed and ids.dtype == np.uint8 else ids
 
@@ -92,10 +92,10 @@ def _used_palette(im):
     if all(color == (i, i, i) for i, color in used.items()): return {}
     return used
 
-def _opaque(path, im):
+def _opaque(path, im, shown):
     "An image of colours as an array; an `InputError` if some are transparent, or were rounded."
     if _bits(path, im) == 16: raise InputError(f'{path}: colours of 16 bits; save the mask with 8 each')
-    a = np.asarray(im)
+    a = np.asarray(shown)
     if a.shape[2] == 4 and (a[..., 3] != 255).any():
         raise InputError(f'{path}: a mask with transparent pixels; save it without transparency')
     return a
@@ -106,18 +106,24 @@ def _some(names, n=5):
     return ', '.join(names[:n])+(f' and {len(names)-n:,} more' if len(names) > n else '')
 
 def _stored_ids(path, table=None):
-    "The ids of a mask file as they stand there, and the colours of its palette's indices that occur."
+    "The ids of a mask file, upright; the colours of its palette's indices that occur; and its EXIF orientation."
     im = open_image(path)
     if not _is_lossless(path, im):
         raise InputError(f'{path}: {im.format} does not keep class ids in this form; '
                          'save it as 8-bit grey or palette PNG')
-    if table and im.mode in ('RGB', 'RGBA'): return _ids_of_colors(path, _opaque(path, im), table), {}
-    if im.mode not in ('L', 'P', '1') and not im.mode.startswith('I'):
-        raise InputError(f'{path}: a mask holds one class id a pixel, this is {im.mode}; '
+    shown, tag = upright(im, path)
+    ids, palette = _ids_in(path, im, shown, table)
+    return ids, palette, tag
+
+def _ids_in(path, im, shown, table):
+    "The ids of an image, by its numbers or by its colours, and the colours of its palette; `im` is as in the file."
+    if table and shown.mode in ('RGB', 'RGBA'): return _ids_of_colors(path, _opaque(path, im, shown), table), {}
+    if shown.mode not in ('L', 'P', '1') and not shown.mode.startswith('I'):
+        raise InputError(f'{path}: a mask holds one class id a pixel, this is {shown.mode}; '
                          'save it as grey or palette PNG, or say which colour is which class '
                          '(label_colors.txt)')
-    ids = _samples(path, im)
-    used = _used_palette(im) if im.mode == 'P' else {}
+    ids = _samples(path, im, shown)
+    used = _used_palette(shown) if shown.mode == 'P' else {}
     if not table:
         greys = {i: color[0] for i, color in used.items() if color and len({*color}) == 1}
         if im.format == 'GIF' and len(greys) == len(used) and greys not in ({}, {0: 0, 1: 255}):
@@ -127,8 +133,8 @@ def _stored_ids(path, table=None):
     if None in used.values(): raise InputError(f'{path}: its palette lacks a colour that it uses')
     all_grey = all(len({*color}) == 1 for color in table)     # then greys are colours too, and no ids
     if not (used or all_grey): return ids, {}
-    if im.mode not in ('L', 'P', '1'): raise InputError(f'{path}: greys of {im.mode}; save the mask with 8 bits')
-    return _ids_of_colors(path, np.asarray(im.convert('RGB')), table), {}
+    if shown.mode not in ('L', 'P', '1'): raise InputError(f'{path}: greys of {shown.mode}; save the mask with 8 bits')
+    return _ids_of_colors(path, np.asarray(shown.convert('RGB')), table), {}
 
 # %% ../nbs/09_data.ipynb #c8d1e0f4
 def _as_mask(path, ids, void):
@@ -148,8 +154,9 @@ def read_mask(
     void=VOID,   # the publisher's id for void, or several; they become 255
     table=None,  # {(r, g, b): id}, for masks whose colours say the class
 )->np.ndarray:   # H x W uint8
-    "The class ids of a mask file; an `InputError` if an id does not fit into 8 bits."
-    return _as_mask(path, _stored_ids(path, table)[0], void)
+    "The class ids of a mask file, upright; an `InputError` if an id does not fit into 8 bits."
+    ids, _, _ = _stored_ids(path, table)
+    return _as_mask(path, ids, void)
 
 def check_pair(
     image, mask,  # H x W x 3 and H x W arrays
@@ -233,16 +240,35 @@ def same_palette(
             raise InputError(f'{file}: index {id} has the colour {color}, in {where} it has {first}: which is '
                              'which class? Say so in label_colors.txt (R G B NAME), or save grey masks of ids')
 
+def _stored_shape(a, tag):
+    "The shape of an upright array as it stood in its file; the orientations 5 to 8 lie on their side."
+    return a.shape[1::-1] if tag > 4 else a.shape[:2]
+
+def _check_turns(image_path, image, image_tag, mask_path, mask, mask_tag):
+    """Refuse a pair with two orientations unless the shapes tell that both are meant.
+
+    A program that knows nothing of the tag draws a mask on the pixels as they are stored, and one that copies tags
+    leaves them in masks that stand upright: where a mask fits so too, a guess would train on turned masks."""
+    if image_tag == mask_tag: return
+    stored = _stored_shape(mask, mask_tag)
+    one_tag = 1 in (image_tag, mask_tag)
+    if one_tag and stored != _stored_shape(image, image_tag): return
+    def said(tag): return 'none' if tag == 1 else tag
+    raise InputError(f'{image_path}: its EXIF orientation is {said(image_tag)}, that of its mask {mask_path} is '
+                     f'{said(mask_tag)}, and the mask may lie on the pixels as they are stored; '
+                     'turn the pixels of both upright and save them without the tag')
+
 class Pairs(_ImageSet):
     "Images with masks: item i is (H x W x 3 uint8, H x W uint8 ids with void 255)."
     def __init__(self,
         images, masks,   # two lists of files in the same order
         names,           # class names, in the order of their ids; at most 255
-        size=None,       # (h, w) that images and masks are resized to; None: their own
+        size=None,       # (h, w): images and masks are resized to its area, in their own shape; None: as they are
         void=VOID,       # the publisher's id for void, or several
         colors=None,     # n x 3 uint8, one colour a class; None: VOC's
         keep:int=None,   # bytes of images to keep in memory; None: 2**31, or a fourth of what is free
         table=None,      # {(r, g, b): id} of masks whose colours say the class
+        white=None,      # which number is white in images of more than 8 bits; None: measured over all of them
     ):
         if not len(images): raise InputError('no images: the split is empty')
         if len(images) != len(masks):
@@ -258,25 +284,41 @@ class Pairs(_ImageSet):
         self.masks = list(masks)
         self.void = void
         self.table = table
+        self.white = white
         self.palette = {}           # of palette masks: index: (colour, the first file that uses it)
 
     def __len__(self): return len(self.images)
 
-    def mask(self, i):
-        "The mask of item i; an `InputError` if its palette disagrees with another file's."
+    def measured_white(self):
+        "Which number is white: one for the whole set, measured when the first wide image is met, and said."
+        if self.white is None:
+            tops = [wide_top(f) for f in progress(self.images, 'measuring')]
+            top = max(t for t in tops if t is not None)
+            self.white = white_of(top)
+            print(f'{len(self)} images with numbers up to {top:g}: {self.white} is white')
+        return self.white
+
+    def _mask(self, i):
+        "The mask of item i and its EXIF orientation; an `InputError` if its palette disagrees with another file's."
         file = self.masks[i]
-        ids, palette = _stored_ids(file, self.table)
+        ids, palette, tag = _stored_ids(file, self.table)
         same_palette(self.palette, {id: (color, file) for id, color in palette.items()})
-        return _as_mask(file, ids, self.void)
+        return _as_mask(file, ids, self.void), tag
+
+    def mask(self, i):
+        "The mask of item i alone."
+        mask, _ = self._mask(i)
+        return mask
 
     def read(self, i):
         "Item i from its files."
         with memory_errors(self.images[i], 'make the image smaller, or give a smaller size'):
-            image = read_image(self.images[i])
-            mask = self.mask(i)
+            image, image_tag = read_upright(self.images[i], self.measured_white)
+            mask, mask_tag = self._mask(i)
+            _check_turns(self.images[i], image, image_tag, self.masks[i], mask, mask_tag)
             check_pair(image, mask, len(self.names), self.masks[i])
-            if not self.size: return image, mask
-            return resize(image, self.size, Image.BILINEAR), resize(mask, self.size, Image.NEAREST)
+            size = looked_at(self.size, *mask.shape)
+            return resize(image, size, Image.BILINEAR), resize(mask, size, Image.NEAREST)
 
 # %% ../nbs/09_data.ipynb #e3fc3558
 class ScenePairs(_ImageSet):
@@ -505,6 +547,7 @@ def make_dls(
 )->DataLoaders:
     "fastai loaders of two sets, both read and checked first."
     train = train.checked('reading train')
+    if getattr(valid, 'white', 0) is None: valid.white = getattr(train, 'white', None)     # of wide greys
     valid = valid.checked('reading valid')
     _say_problems(train, 'train', refuse=True)
     _say_problems(valid, 'valid')
@@ -863,7 +906,7 @@ MASK_FOLDERS = 'masks', 'labels', 'annotations'
 def folder_pairs(
     path,               # a folder with images/, masks/ and codes.txt
     split:str='train',  # 'train' or 'val' (or 'valid'), or any other NAME with a NAME.txt
-    size=None,          # (h, w), or None for the images' own
+    size=None,          # (h, w) of this area, in each image's own shape; None: as they are
     void:int=None,      # an id that counts nowhere, beside 255 and the classes that are called void
 )->Pairs:
     "One split of a folder of one's own."
@@ -876,7 +919,7 @@ def folder_pairs(
 
 def folder_dls(
     path,          # as for `folder_pairs`
-    size=None,     # (h, w); None: each image at its own size, padded in the batch
+    size=None,     # (h, w): each image at this area in its own shape, padded in the batch; None: at its own size
     bs:int=4,
     void:int=None, # as for `folder_pairs`
     **kwargs,      # for `make_dls`
