@@ -79,7 +79,7 @@ def _outcome(f, args, kwargs):
         _flush()                        # a full disk shows here, not when Python ends
     except BrokenPipeError: raise
     except _Partly as e: return str(e), 1
-    except (InputError, OSError) as e: return _line(e), 2
+    except (InputError, OSError) as e: return _line(e), getattr(e, 'code', 2)
     return '', 0
 
 # %% ../nbs/16_cli.ipynb #6c1d0002
