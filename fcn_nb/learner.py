@@ -70,7 +70,7 @@ class PreprocessCallback(Callback):
         if isinstance(self.loss_func, PixelLoss): self.loss_func.eval()             # every cell counts
 
     def before_batch(self):
-        x = self.model.preprocess(self.x).contiguous(memory_format=torch.channels_last)
+        x = unwrapped(self.model).preprocess(self.x).contiguous(memory_format=torch.channels_last)
         self.learn.xb = (x,)
 
 # %% ../nbs/12_learner.ipynb #30a6fc30
@@ -235,6 +235,7 @@ def _learner(model, dls, recipe, lr, seed, loss=None, **kwargs):
     "A `Learner` around a ready model."
     settings = RECIPES[recipe]
     data = dls.train.dataset
+    check_classes(model, data.names)
     colors = None if data.colors is None else np.asarray(data.colors).tolist()
     model.meta.update(names=list(data.names), colors=colors, size=data.size)
     cbs = [PreprocessCallback(seed), FiniteLoss()]
@@ -274,6 +275,7 @@ def fcn_learner(
     "A fastai `Learner` around an FCN, with the habits of section 4.3; `fit_recipe` trains it."
     if recipe not in RECIPES: raise InputError(f'recipe {recipe!r}: there is {", ".join(RECIPES)}')
     torch.manual_seed(seed)
+    if isinstance(arch, torch.nn.Module): arch = unwrapped(arch)
     if isinstance(arch, (FCN, LateFusion)):
         model = copy.deepcopy(arch)
     else:
@@ -317,9 +319,10 @@ def refine(
     **kwargs,           # for `Learner`
 )->Learner:
     "A learner for the next stage (section 4.2): the same net with one skip more, whose score is zero."
-    model = learn.model.refined(stride)
+    before = unwrapped(learn.model)
+    model = before.refined(stride)
     kwargs.setdefault('loss', copy.deepcopy(learn.loss_func))
-    nets = zip(streams(learn.model), streams(model))
+    nets = zip(streams(before), streams(model))
     added = [[k for k in new.layers if k not in old.layers] for old, new in nets]
     if RECIPES[learn.recipe]['scale'] is None: _scaled(model, learn.dls, learn.recipe, added)
     lr = lr or learn.lr[2]*RECIPES[learn.recipe]['refine']      # learn.lr[2]: of its new weights

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['CAFFE', 'IMAGENET', 'Preprocess', 'read_weights', 'stated_preprocess', 'torchvision_input', 'torchvision_weights',
-           'scenes_weights']
+           'unwrapped', 'unwrapped_name', 'scenes_weights']
 
 # %% ../nbs/04b_weights.ipynb #4b000004
 import hashlib, io, json, os, pickletools, re, warnings
@@ -256,6 +256,23 @@ def torchvision_weights(
     state, _ = read_weights(*_hub_file(chosen.url))
     _, preprocess = torchvision_input(chosen)
     return state, dict(preprocess=json.dumps(preprocess))
+
+# %% ../nbs/04b_weights.ipynb #04f10002
+_WRAPPERS = '_orig_mod', 'module'    # of torch.compile; of DataParallel, DistributedDataParallel, AveragedModel
+
+def unwrapped(
+    model,  # a net, in any number of torch's wrappers
+):
+    "The net inside of `torch.compile`, `DataParallel` and the like; another net as it is."
+    inside = [m for name, m in model.named_children() if name in _WRAPPERS]
+    return unwrapped(inside[0]) if inside else model
+
+def unwrapped_name(
+    name:str,  # of a weight
+)->str:
+    "What a weight is called in the net itself, whatever it was wrapped in, or a part of it was compiled."
+    while name.startswith('module.'): name = name.removeprefix('module.')
+    return name if '_orig_mod.' not in name else unwrapped_name(name.replace('_orig_mod.', ''))
 
 # %% ../nbs/04b_weights.ipynb #4b0a0002
 _SHIPPED = files('fcn_nb')/'shipped'
