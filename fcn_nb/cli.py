@@ -210,7 +210,7 @@ def _open_model(model, caffe, net):
     check_plain(fcn, f'--net {net}')
     return fcn
 
-_CAFFE = 'a .caffemodel of the authors, in the place of MODEL'
+_CAFFE = 'a .caffemodel of the authors, or the same net as a .pth (pytorch-fcn), in the place of MODEL'
 _NET = 'which of their nets it is: fcn8s, fcn-alexnet, ...'
 _OVERWRITE = 'replace files of the same name that are not ours'
 
