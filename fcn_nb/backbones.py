@@ -6,7 +6,7 @@
 __all__ = ['ARCHS', 'Classifier', 'backbone', 'first_conv', 'split_classifier']
 
 # %% ../nbs/05_backbones.ipynb #6a169077
-import copy, re
+import copy, json, re
 from collections import OrderedDict
 from enum import Enum
 from functools import partial
@@ -201,6 +201,28 @@ def _dense_layers(net):
     convs = [name for name, m in net.named_modules() if isinstance(m, nn.Conv2d)]
     return dense or convs[-1:]
 
+# %% ../nbs/05_backbones.ipynb #05f10002
+def _from_caffe_names(own, state):
+    "Tensors under Caffe's names alone (conv1_1.weight) under ours; fc6 and fc7 become dense; None if they have others."
+    ours = {k.partition('.')[2]: k for k in own if k.startswith(('features.', 'classifier.'))}
+    if not ours.keys() & state.keys(): return None
+    found = {}
+    for k, v in state.items():
+        if k.startswith(('score', 'upscore')): continue
+        name = ours.get(k, k)
+        dense = name in own and v.ndim == 4 and own[name].ndim == 2
+        found[name] = v.flatten(1) if dense else v
+    return found
+
+def _by_our_names(own, state, meta):
+    "(the tensors of a file under the names of the net, what the file states of them)."
+    state = net_in_file(state, [next(iter(own)), 'features.0.weight', 'conv1_1.weight', 'conv1.weight'])
+    if own.keys() & state.keys(): return state, meta
+    caffe = _from_caffe_names(own, state)
+    if caffe is None: return _renamed(own, state), meta
+    stated = {'fcn_nb', 'preprocess', 'input'} & meta.keys()
+    return caffe, meta if stated else dict(preprocess=json.dumps(_ILSVRC))
+
 # %% ../nbs/05_backbones.ipynb #e04c352f
 def _check_backbone(own, state, dense):
     "An `InputError` if the tensors of a file below fc6 are not those of the net."
@@ -220,7 +242,7 @@ def _load(net, source, state, meta):
     own = net.net.state_dict()
     dense = _dense_layers(net.net)
     try:
-        if not own.keys() & state.keys(): state = _renamed(own, state)
+        state, meta = _by_our_names(own, state, meta)
         _check_backbone(own, state, dense)
     except InputError as e: raise InputError(f'{source}: weights of another net than {net.arch} ({e})') from None
     below_fc6 = [k for k in own if _layer(k) not in dense and k in state]

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['INPUTS', 'RELEASE', 'CONVS', 'load_caffemodel', 'Release', 'release', 'weights_url', 'class_names', 'release_layers',
-           'release_state', 'fcn_from_caffe']
+           'release_state', 'load_pth', 'fcn_from_caffe']
 
 # %% ../nbs/14_caffe.ipynb #8477a98c
 from math import prod
@@ -405,9 +405,32 @@ def _stream(layers, name, stream, reads, arch):
     model.trained = 'all'
     return model
 
+# %% ../nbs/14_caffe.ipynb #14f10002
+_AT_ONCE = dict(scale_pool4=.01, scale_pool3=.0001)    # what the net in torch multiplies by, and does not store
+
+def load_pth(
+    path,  # a .pth or .safetensors file
+)->dict:   # as of `load_caffemodel`
+    "The weights of a net of the release that was written anew in torch under the release's names of layers (pytorch-fcn)."
+    state, _ = read_weights(path)
+    layers = {}
+    for k, v in net_in_file(state, ['conv1_1.weight', 'conv1.weight']).items():
+        name, _, kind = k.rpartition('.')
+        if kind not in ('weight', 'bias'): raise InputError(f'{path}: it has {k[:60]}: wants weights and biases of layers')
+        if not v.isfinite().all(): raise InputError(f'{path}: {k[:60]} holds values that are not finite')
+        layers.setdefault(name, {})[kind] = v.numpy()
+    return {name: [blobs[k] for k in ('weight', 'bias') if k in blobs] for name, blobs in layers.items()}
+
+def _stored_layers(path, name):
+    "The layers in a file of either kind, with the factors that a .pth leaves out."
+    if Path(path).suffix not in ('.pth', '.pt', '.safetensors'): return load_caffemodel(path)
+    layers = load_pth(path)
+    factors = {f'scale_{pool}': [np.float32([_AT_ONCE[f'scale_{pool}']])] for pool in release(name).scales}
+    return factors | layers
+
 # %% ../nbs/14_caffe.ipynb #fc26f04e
 def fcn_from_caffe(
-    path,       # a .caffemodel
+    path,       # a .caffemodel, or a .pth of a net in torch with the same names of layers (pytorch-fcn)
     name:str,   # which net of the release it is: a name in `RELEASE`
     arch=None,  # a backbone of the same layers in other widths; None: the release's own
 )->nn.Module:   # in eval mode
@@ -415,7 +438,7 @@ def fcn_from_caffe(
     net = release(name)
     try: check_file(path)
     except InputError as e: raise InputError(f'{e}; {weights_url(name)}') from None
-    layers = load_caffemodel(path)
+    layers = _stored_layers(path, name)
     streams = net.streams or {'': net.data}
     with memory_errors(path, 'close other programs'):
         try: models = [_stream(layers, name, stream, reads, arch) for stream, reads in streams.items()]

@@ -79,7 +79,7 @@ def _outcome(f, args, kwargs):
         _flush()                        # a full disk shows here, not when Python ends
     except BrokenPipeError: raise
     except _Partly as e: return str(e), 1
-    except (InputError, OSError) as e: return _line(e), 2
+    except (InputError, OSError) as e: return _line(e), getattr(e, 'code', 2)
     return '', 0
 
 # %% ../nbs/16_cli.ipynb #6c1d0002
@@ -210,7 +210,7 @@ def _open_model(model, caffe, net):
     check_plain(fcn, f'--net {net}')
     return fcn
 
-_CAFFE = 'a .caffemodel of the authors, in the place of MODEL'
+_CAFFE = 'a .caffemodel of the authors, or the same net as a .pth (pytorch-fcn), in the place of MODEL'
 _NET = 'which of their nets it is: fcn8s, fcn-alexnet, ...'
 _OVERWRITE = 'replace files of the same name that are not ours'
 
@@ -304,18 +304,13 @@ def fcn_eval(
     "Score a model against full-size masks: the paper's four metrics, and every class."
     from fcn_nb.core import InputError
     from fcn_nb.datasets import open_pairs
+    from fcn_nb.models import check_classes
     from fcn_nb.predict import evaluate
     if absent not in ('nan', 'zero', 'skip'):
         raise InputError(f"--absent {absent}: wants nan, zero or skip")
     fcn = _open_model(model, caffe, net)
     pairs = open_pairs(data, split)
-    names = fcn.meta.get('names') or pairs.names           # a model need not know names
-    classes = fcn.config['classes']
-    which = model or caffe
-    if list(names) != list(pairs.names):
-        raise InputError(f'{which}: it knows {", ".join(names)}; {data} has {", ".join(pairs.names)}')
-    if classes != len(pairs.names):
-        raise InputError(f'{which}: it has {classes} classes; {data} has {len(pairs.names)}')
+    check_classes(fcn, pairs.names, model or caffe, data)
     print(evaluate(fcn, pairs, absent=absent).table(pairs.names))
 
 # %% ../nbs/16_cli.ipynb #6c1d0005
