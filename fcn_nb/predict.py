@@ -151,14 +151,15 @@ def _settings(model):
     return json.loads(json.dumps(settings))
 
 def save_model(
-    model,                 # an `FCN` or a `LateFusion`
+    model,                 # an `FCN` or a `LateFusion`, also as torch wraps them
     path,                  # .safetensors
     overwrite:bool=False,  # replace a file that is no work of this library
 ):
     "Weights, geometry, preprocessing, class names, colours in one safe file, written whole or not."
     check_overwrite(path, overwrite)
+    model = unwrapped(model)
     told = _settings(model)
-    state = {k: v.detach().cpu().contiguous() for k, v in model.state_dict().items()}
+    state = {unwrapped_name(k): v.detach().cpu().contiguous() for k, v in model.state_dict().items()}
     _check_settings(told, max(v.numel() for v in state.values()))
     _check_finite(state)
     # not by `save_file`, which puts a file of its own in place of ours, one that others cannot read
@@ -420,6 +421,8 @@ def evaluate_each(
 ):                 # yields one `ConfusionMatrix` an image, in their order
     "The confusion matrix of each image alone: it tells which are drawn well and which are not."
     check_plain(model)
+    names = getattr(pairs, 'names', None)
+    if names: check_classes(model, names)
     pairs = _as_trained(model, pairs)
     for i in progress(range(len(pairs)), 'scoring'):
         image, mask = pairs[i]
