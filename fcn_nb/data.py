@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['IMAGE_SUFFIXES', 'MASK_FOLDERS', 'read_mask', 'check_pair', 'resize', 'MaskCounts', 'same_palette', 'Pairs',
-           'ScenePairs', 'Augment', 'pad_to', 'pad_batch', 'SegDL', 'ClassCount', 'MaskReport', 'check_masks',
-           'make_dls', 'scenes_dls', 'read_lines', 'read_classes', 'void_ids', 'say', 'Classes', 'classes_in',
-           'find_folder', 'images_in', 'files_by_name', 'match_masks', 'read_list', 'in_split', 'pairs_of',
-           'folder_pairs', 'folder_dls']
+           'ScenePairs', 'Augment', 'pad_to', 'pad_batch', 'SegDL', 'ClassCount', 'MaskReport', 'absent_classes',
+           'check_masks', 'make_dls', 'scenes_dls', 'read_lines', 'read_classes', 'void_ids', 'say', 'Classes',
+           'classes_in', 'find_folder', 'images_in', 'files_by_name', 'match_masks', 'read_list', 'in_split',
+           'pairs_of', 'folder_pairs', 'folder_dls']
 
 # %% ../nbs/09_data.ipynb #91ce7ca0
 import hashlib, os, re, unicodedata
@@ -456,17 +456,28 @@ def _percent(share): return f'{100*share:.0f} %' if share >= .01 else f'{100*sha
 # %% ../nbs/09_data.ipynb #e7a40b12
 _COMMON_VOID = .1     # borders and the unlabelled are fewer: VOC has 5 % of void, CamVid 4, Cityscapes 10
 
-def _absent_problem(names, absent, occurring, pixels):
-    "The line about classes that never occur, beside an id that may be theirs; None if all is well."
+def absent_classes(
+    pairs,  # with names, and perhaps ids that are void
+    pixels, # of each id, 256 numbers
+)->tuple:   # the classes that never occur, and the id that may be one of them, or None
+    "Which classes no mask holds, beside an id that is no class but common."
+    silent = {*np.atleast_1d(getattr(pairs, 'void', VOID)).tolist()}       # classes that are void
+    real = [i for i in range(len(pairs.names)) if i not in silent]
+    absent = [i for i in real if not pixels[i]]
+    foreign = [VOID, *range(len(pairs.names), VOID)]            # ids that are no class
+    id = max(foreign, key=lambda i: pixels[i])
+    alone = len(real)-len(absent) < 2                           # at most one class is left to learn
+    common = pixels[id] >= _COMMON_VOID*pixels.sum()
+    return absent, id if absent and pixels[id] and (alone or common) else None
+
+def _absent_problem(names, absent, id, pixels):
+    "The line about classes that never occur, beside the id that may be theirs; None if all is well."
     if not absent: return
     which = 'class' if len(absent) == 1 else 'classes'
     never = f'the {which} {_some(names[i] for i in absent)} never occur'+'s'*(len(absent) == 1)
-    share = pixels/max(pixels.sum(), 1)
-    foreign = [VOID, *range(len(names), VOID)]            # ids that are no class
-    id = max(foreign, key=lambda i: share[i])
-    if not share[id] or (occurring > 1 and share[id] < _COMMON_VOID): return never
+    if id is None: return never
     what = 'void' if id == VOID else 'no class'
-    never += f' and {id} ({what}) fills {_percent(share[id])} of the pixels'
+    never += f' and {id} ({what}) fills {_percent(pixels[id]/pixels.sum())} of the pixels'
     if len(absent) == 1: return f'{never}; `fcn_check --fix` maps {id} to {absent[0]}'
     return f'{never}; is {id} one of them?'
 
@@ -492,11 +503,8 @@ def check_masks(
     counts, problems = getattr(pairs, 'counts', None), []
     if counts is None: counts, problems = _counted(pairs, sample)
     names, pixels = pairs.names, counts.pixels
-    silent = {*np.atleast_1d(getattr(pairs, 'void', VOID)).tolist()}       # classes that are void
-    real = [i for i in range(len(names)) if i not in silent]
-    absent = [i for i in real if not pixels[i]]
-    occurring = len(real)-len(absent)
-    if line := _absent_problem(names, absent, occurring, pixels):
+    absent, id = absent_classes(pairs, pixels)
+    if line := _absent_problem(names, absent, id, pixels):
         if counts.seen < len(pairs): line += f' (in {counts.seen:,} of {len(pairs):,} masks)'
         problems.append(line)
     if counts.all_void:
@@ -511,7 +519,8 @@ def check_masks(
     frequency = np.divide(labelled, counts.around[:len(names)], where=labelled > 0, out=np.full(len(names), np.nan))
     weights = np.nan_to_num(np.nanmedian(frequency)/frequency, nan=1.) if labelled.any() else np.ones(len(names))
     foreign = pixels.sum() > labelled.sum()
-    fooled = len(real) > 1 and occurring < 2 and bool(foreign)
+    occurring = np.count_nonzero(labelled)
+    fooled = bool(absent) and occurring < 2 and bool(foreign)
     return MaskReport(problems, rows, weights.astype(np.float32), float(void), counts.seen, len(pairs), fooled)
 
 # %% ../nbs/09_data.ipynb #a194d82d
