@@ -570,13 +570,15 @@ def read_classes(path):
     "Class names, a line each, in the order of their ids; an `InputError` if one is no name."
     return _check_names(path, read_lines(path))
 
-_VOID_NAMES = {'void', 'unlabelled', 'unlabeled', 'ignore', 'ignored', 'dontcare', 'unannotated'}
+_VOID_NAMES = {'void', 'unlabelled', 'unlabeled', 'notlabelled', 'notlabeled', 'unannotated', 'ignore', 'ignored',
+               'ignoreregion', 'dontcare'}
 
 def void_ids(
     names,  # of classes
 )->list:
     "The ids of the names that say void, such as Void, Unlabelled or __ignore__: they count nowhere."
-    return [i for i, name in enumerate(names) if re.sub('[^a-z]', '', name.lower()) in _VOID_NAMES]
+    def is_void(name): return re.sub('[^a-z]', '', name.lower()) in _VOID_NAMES
+    return [i for i, name in enumerate(names) if all(map(is_void, name.split('/')))]
 
 @lru_cache(maxsize=None)
 def say(line):
@@ -602,6 +604,7 @@ def _colored(lines):
 def _color_table(path, rows, names):
     "{(r, g, b): id} of the rows of a file; an `InputError` names two classes of one colour."
     ids = {name.lower(): i for i, name in enumerate(names)}
+    if len(ids) < len(names): raise InputError(f'{path}: two classes of one name; give each its own')
     table, owner = {}, {}
     for name, color in rows:
         if name.lower() not in ids: continue
@@ -609,6 +612,15 @@ def _color_table(path, rows, names):
         if first != name: raise InputError(f'{path}: {first} and {name} have one colour, {color}; give each its own')
         table[color] = ids[name.lower()]
     return table
+
+def _unnumbered(path, names):
+    "Names without ids before them; an `InputError` if these are not 0, 1, 2, ... line by line."
+    numbered = [re.match(r'(\d+)[\s:,;]+(?=\S)', name) for name in names]
+    if not all(numbered): return names
+    for i, m in enumerate(numbered):
+        if int(m[1]) != i:
+            raise InputError(f'{path}: line {i+1} is the class of id {i}, but says {m[1]}; give the lines that order')
+    return [name[m.end():] for name, m in zip(names, numbered)]
 
 @dataclass
 class Classes:
@@ -644,10 +656,12 @@ def classes_in(
         rows = _colored([line for line in read_lines(colors) if not line.startswith('#')])
         if not rows: raise InputError(f'{colors}: a line is a name and its colour, such as `128 0 0 building`')
         if not file: names = [name for name, _ in rows]
+    if file: names = _unnumbered(file, names)
     _check_names(file or colors, names)
     if names[:2] == ['__ignore__', '_background_']: names = names[1:]    # labelme counts from -1
     ids = void_ids(names)
     if ids: say(f'{file or colors}: ' + ', '.join(f'{names[i]} ({i})' for i in ids) + ' counts nowhere')
+    if rows and not colors: rows = [(name, color) for name, (_, color) in zip(names, rows[-len(names):])]
     table = _color_table(colors or file, rows, names) if rows else None
     return Classes(names, (VOID, *ids, *([] if void is None else [void])), table)
 
@@ -732,7 +746,14 @@ def match_masks(
     return matched, end
 
 # %% ../nbs/09_data.ipynb #f3a1c502
-def _find(text, images):
+def _by_last(images):
+    "{the last part of a name: the names that end in it}, of those in folders."
+    found = {}
+    for name in images:
+        if '/' in name: found.setdefault(name.rsplit('/', 1)[1], []).append(name)
+    return found
+
+def _find(text, images, by_last):
     "The image that a list means, by as much of the path as there is; None if there is no such."
     parts = [p for p in re.split(r'[/\\]', _plain(text.strip().strip('"'))) if p][-20:]
     tails = ['/'.join(parts[i:]) for i in range(len(parts))]
@@ -741,19 +762,19 @@ def _find(text, images):
         if name in images: return name
         if suffix.lower() in IMAGE_SUFFIXES and stem in images: return stem
     if len(parts) != 1: return
-    within = [name for name in images if '/' in name and name.split('/')[-1] in (tails[0], stem)]
+    within = [name for last in {tails[0], stem} for name in by_last.get(last, ())]
     return within[0] if len(within) == 1 else None
 
 _ENDS = '|'.join(s[1:] for s in IMAGE_SUFFIXES)
 
-def _columns(line, images):
+def _columns(line, images, by_last):
     "The image of a line, and its second column or ''; an image's own name may have blanks."
-    if not re.search(r'[/\\]', line) and (name := _find(line, images)): return name, ''
+    if not re.search(r'[/\\]', line) and (name := _find(line, images, by_last)): return name, ''
     if m := re.match(rf'(.+?\.(?:{_ENDS})"?)[\s,;]+(\S.*)', line, re.I):
-        if name := _find(m[1], images): return name, m[2]
-    elif name := _find(line, images): return name, ''
+        if name := _find(m[1], images, by_last): return name, m[2]
+    elif name := _find(line, images, by_last): return name, ''
     for m in islice(re.finditer(r'[\s,;]+', line), 20):
-        if name := _find(line[:m.start()], images): return name, line[m.end():]
+        if name := _find(line[:m.start()], images, by_last): return name, line[m.end():]
     return None, ''
 
 def read_list(
@@ -764,9 +785,10 @@ def read_list(
 )->list:      # names of `images`
     "The images that a list names. A path leads nowhere: it is compared with what is there."
     names = {}
+    by_last = _by_last(images)
     lines = read_lines(file)
     for i, line in enumerate(lines):
-        name, second = _columns(line, images)
+        name, second = _columns(line, images, by_last)
         if name is None:
             if not strict: continue
             header = '; if the first line is a header, take it out' if i == 0 and len(lines) > 1 else ''
@@ -786,9 +808,9 @@ _SPLITS = dict(train=('train', 'training'), val=('val', 'valid', 'validation'), 
 def _lists(folder, images, masks):
     "{split: its list}; an `InputError` if two lists of a split differ, or two splits share an image."
     files, names = {}, {}
+    present = sorted(os.listdir(folder)) if os.path.isdir(folder) else []
     for split, aliases in _SPLITS.items():
-        for file in (folder/f'{a}.txt' for a in aliases):
-            if not os.path.lexists(file): continue
+        for file in (folder/f for a in aliases for f in present if f.lower() == f'{a}.txt'):
             listed = read_list(file, images, masks, strict=False)
             if split in files and listed != names[split]:
                 raise InputError(f'{file}: not the same as {files[split]}; remove one of them')
@@ -832,6 +854,11 @@ def in_split(
     taken = {name for other in files.values() for name in read_list(other, images, masks)}
     rest = [name for name in folders.get('train', images) if name not in taken]
     if 'val' in folders or 'train' in files or 'val' in files: return rest
+    known = {*_NAME_FILES, *_COLOR_FILES, *(f'{a}.txt' for aliases in _SPLITS.values() for a in aliases)}
+    others = [f for f in sorted(os.listdir(lists)) if f.endswith(('.txt', '.csv', '.lst')) and f not in known]\
+        if os.path.isdir(lists) else []
+    if others: say(f'{lists}: no train.txt and no val.txt, so every fifth image is for validation; '
+                   f'not read: {_some(others)}')
     if len(rest) < 5: say(f'{lists}: fewer than five images and no list: all are for training')
     if split == 'val': return rest[4::5]
     return [name for i, name in enumerate(rest) if i % 5 != 4]
