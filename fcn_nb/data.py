@@ -872,7 +872,10 @@ def pairs_of(
     "The images of a split with their masks, for `Pairs`."
     by_name = files_by_name(images)
     matched, end = match_masks(by_name, files_by_name(masks, 'mask'), masks)
-    if masked_only: by_name = {name: by_name[name] for name in matched}
+    bare = len(by_name)-len(matched)
+    if masked_only and bare:
+        say(f'{images}: {_count(bare, "image")} without a mask left out')
+        by_name = {name: by_name[name] for name in matched}
     default = lists/'default.txt'                          # CVAT's list of all
     if os.path.lexists(default) and not _lists(lists, by_name, matched):
         by_name = {name: by_name[name] for name in read_list(default, by_name, matched)}
