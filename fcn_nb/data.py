@@ -187,6 +187,7 @@ class MaskCounts:
         self.around = np.zeros(256, np.int64)     # pixels of those images, without their void
         self.seen = 0
         self.all_void = []                        # numbers of the masks that say nothing
+        self.one_class = []                       # and of those with one class, and void
 
     def add(self, i, mask):
         "Count mask number i."
@@ -197,6 +198,7 @@ class MaskCounts:
         self.around += labelled*(n > 0)
         self.seen += 1
         if not labelled: self.all_void.append(i)
+        if n[VOID] and (n[:VOID] > 0).sum() == 1: self.one_class.append(i)
 
 class _ImageSet:
     "What the sets share: item i is made by `read(i)`, once where there is room to keep it."
@@ -420,6 +422,8 @@ def _absent_problem(names, absent, occurring, pixels):
     which = 'class' if len(absent) == 1 else 'classes'
     never = f'the {which} {_some(names[i] for i in absent)} never occur'+'s'*(len(absent) == 1)
     share = pixels/max(pixels.sum(), 1)
+    if 0 in absent and pixels[len(names)]:
+        return f'{never} and {len(names)} (no class) does: ids start at 0, so subtract 1 from each'
     foreign = [VOID, *range(len(names), VOID)]            # ids that are no class
     id = max(foreign, key=lambda i: share[i])
     if not share[id] or (occurring > 1 and share[id] < _COMMON_VOID): return never
@@ -454,11 +458,14 @@ def check_masks(
     real = [i for i in range(len(names)) if i not in silent]
     absent = [i for i in real if not pixels[i]]
     occurring = len(real)-len(absent)
-    if line := _absent_problem(names, absent, occurring, pixels):
+    if counts.seen and (line := _absent_problem(names, absent, occurring, pixels)):
         if counts.seen < len(pairs): line += f' (in {counts.seen:,} of {len(pairs):,} masks)'
         problems.append(line)
+    files = getattr(pairs, 'masks', range(len(pairs)))
+    if len(real) == 2 and occurring == 2 and counts.one_class:
+        problems.append(f'{len(counts.one_class):,} of {counts.seen:,} masks hold one class and {VOID} (void) alone: '
+                        f'{_some((files[i] for i in counts.one_class), 3)}; is their {VOID} the other class?')
     if counts.all_void:
-        files = getattr(pairs, 'masks', range(len(pairs)))
         problems.append(f'{len(counts.all_void):,} of {counts.seen:,} masks are void all over: '
                         f'{_some((files[i] for i in counts.all_void), 3)}')
     labelled = pixels[:len(names)]
