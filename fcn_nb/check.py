@@ -213,9 +213,11 @@ def _turned(file):
 def remap_of(
     found:DataCheck,
 )->dict:         # {id: class}
-    "The id that can only be the one class that no mask holds, in any split."
+    "The id that can only be the one class that no mask holds, in any split; or all, where they start at 1."
     pixels = sum(s.pairs.counts.pixels for s in found.splits)
+    classes = len(found.splits[0].pairs.names)
     absent, id = absent_classes(found.splits[0].pairs, pixels)
+    if 0 in absent and pixels[classes]: return {i+1: i for i in range(classes)}
     return {id: absent[0]} if id is not None and len(absent) == 1 else {}
 
 def _png(a):
@@ -228,12 +230,12 @@ def _mended(pairs, i, remap):
     "Item i with ids mapped: (image, mask, what was done); an `InputError` if it stays wrong."
     image_file, mask_file = _files(pairs, i)
     done = []
-    ids = pairs.mask(i)
+    stands = pairs.mask(i)
+    ids = stands.copy()
     for old, new in remap.items():
-        n = int((ids == old).sum())
-        if n:
-            ids = np.where(ids == old, np.uint8(new), ids)
-            done.append(f'{n:,} pixels from {old} to {new}')
+        there = stands == old
+        ids[there] = new
+        if there.any(): done.append(f'{there.sum():,} pixels from {old} to {new}')
     image = read_image(image_file)
     if _turned(image_file): done.append('turned as its EXIF tag says')
     check_pair(image, ids, len(pairs.names), mask_file)

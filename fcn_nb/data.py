@@ -194,6 +194,7 @@ class MaskCounts:
         self.around = np.zeros(256, np.int64)     # pixels of those images, without their void
         self.seen = 0
         self.all_void = []                        # numbers of the masks that say nothing
+        self.one_class = []                       # and of those with one class, and void
 
     def add(self, i, mask):
         "Count mask number i."
@@ -204,6 +205,7 @@ class MaskCounts:
         self.around += labelled*(n > 0)
         self.seen += 1
         if not labelled: self.all_void.append(i)
+        if n[VOID] and (n[:VOID] > 0).sum() == 1: self.one_class.append(i)
 
 class _ImageSet:
     "What the sets share: item i is made by `read(i)`, once where there is room to keep it."
@@ -475,6 +477,8 @@ def _absent_problem(names, absent, id, pixels):
     if not absent: return
     which = 'class' if len(absent) == 1 else 'classes'
     never = f'the {which} {_some(names[i] for i in absent)} never occur'+'s'*(len(absent) == 1)
+    if 0 in absent and pixels[len(names)]:
+        return f'{never} and {len(names)} (no class) does: ids start at 0, so subtract 1 from each'
     if id is None: return never
     what = 'void' if id == VOID else 'no class'
     never += f' and {id} ({what}) fills {_percent(pixels[id]/pixels.sum())} of the pixels'
@@ -504,14 +508,18 @@ def check_masks(
     if counts is None: counts, problems = _counted(pairs, sample)
     names, pixels = pairs.names, counts.pixels
     absent, id = absent_classes(pairs, pixels)
-    if line := _absent_problem(names, absent, id, pixels):
+    if counts.seen and (line := _absent_problem(names, absent, id, pixels)):
         if counts.seen < len(pairs): line += f' (in {counts.seen:,} of {len(pairs):,} masks)'
         problems.append(line)
+    files = getattr(pairs, 'masks', range(len(pairs)))
+    labelled = pixels[:len(names)]
+    occurring = np.count_nonzero(labelled)
+    if len(names) == occurring == 2 and counts.one_class:
+        problems.append(f'{len(counts.one_class):,} of {counts.seen:,} masks hold one class and {VOID} (void) alone: '
+                        f'{_some((files[i] for i in counts.one_class), 3)}; is their {VOID} the other class?')
     if counts.all_void:
-        files = getattr(pairs, 'masks', range(len(pairs)))
         problems.append(f'{len(counts.all_void):,} of {counts.seen:,} masks are void all over: '
                         f'{_some((files[i] for i in counts.all_void), 3)}')
-    labelled = pixels[:len(names)]
     void = pixels[VOID]/max(pixels.sum(), 1)
     if void > .5: problems.append(f'{VOID} (void) fills {_percent(void)} of the pixels')
     rows = [ClassCount(name, int(n), int(k), n/max(labelled.sum(), 1))
@@ -519,7 +527,6 @@ def check_masks(
     frequency = np.divide(labelled, counts.around[:len(names)], where=labelled > 0, out=np.full(len(names), np.nan))
     weights = np.nan_to_num(np.nanmedian(frequency)/frequency, nan=1.) if labelled.any() else np.ones(len(names))
     foreign = pixels.sum() > labelled.sum()
-    occurring = np.count_nonzero(labelled)
     fooled = bool(absent) and occurring < 2 and bool(foreign)
     return MaskReport(problems, rows, weights.astype(np.float32), float(void), counts.seen, len(pairs), fooled)
 
@@ -622,13 +629,15 @@ def read_classes(path):
     "Class names, a line each, in the order of their ids; an `InputError` if one is no name."
     return _check_names(path, read_lines(path))
 
-_VOID_NAMES = {'void', 'unlabelled', 'unlabeled', 'ignore', 'ignored', 'dontcare', 'unannotated'}
+_VOID_NAMES = {'void', 'unlabelled', 'unlabeled', 'notlabelled', 'notlabeled', 'unannotated', 'ignore', 'ignored',
+               'ignoreregion', 'dontcare'}
 
 def void_ids(
     names,  # of classes
 )->list:
     "The ids of the names that say void, such as Void, Unlabelled or __ignore__: they count nowhere."
-    return [i for i, name in enumerate(names) if re.sub('[^a-z]', '', name.lower()) in _VOID_NAMES]
+    def is_void(name): return re.sub('[^a-z]', '', name.lower()) in _VOID_NAMES
+    return [i for i, name in enumerate(names) if all(map(is_void, name.split('/')))]
 
 @lru_cache(maxsize=None)
 def say(line):
@@ -654,6 +663,7 @@ def _colored(lines):
 def _color_table(path, rows, names):
     "{(r, g, b): id} of the rows of a file; an `InputError` names two classes of one colour."
     ids = {name.lower(): i for i, name in enumerate(names)}
+    if len(ids) < len(names): raise InputError(f'{path}: two classes of one name; give each its own')
     table, owner = {}, {}
     for name, color in rows:
         if name.lower() not in ids: continue
@@ -661,6 +671,15 @@ def _color_table(path, rows, names):
         if first != name: raise InputError(f'{path}: {first} and {name} have one colour, {color}; give each its own')
         table[color] = ids[name.lower()]
     return table
+
+def _unnumbered(path, names):
+    "Names without ids before them; an `InputError` if these are not 0, 1, 2, ... line by line."
+    numbered = [re.match(r'(\d+)[\s:,;]+(?=\S)', name) for name in names]
+    if not all(numbered): return names
+    for i, m in enumerate(numbered):
+        if int(m[1]) != i:
+            raise InputError(f'{path}: line {i+1} is the class of id {i}, but says {m[1]}; give the lines that order')
+    return [name[m.end():] for name, m in zip(names, numbered)]
 
 @dataclass
 class Classes:
@@ -696,10 +715,12 @@ def classes_in(
         rows = _colored([line for line in read_lines(colors) if not line.startswith('#')])
         if not rows: raise InputError(f'{colors}: a line is a name and its colour, such as `128 0 0 building`')
         if not file: names = [name for name, _ in rows]
+    if file: names = _unnumbered(file, names)
     _check_names(file or colors, names)
     if names[:2] == ['__ignore__', '_background_']: names = names[1:]    # labelme counts from -1
     ids = void_ids(names)
     if ids: say(f'{file or colors}: ' + ', '.join(f'{names[i]} ({i})' for i in ids) + ' counts nowhere')
+    if rows and not colors: rows = [(name, color) for name, (_, color) in zip(names, rows[-len(names):])]
     table = _color_table(colors or file, rows, names) if rows else None
     return Classes(names, (VOID, *ids, *([] if void is None else [void])), table)
 
@@ -784,7 +805,14 @@ def match_masks(
     return matched, end
 
 # %% ../nbs/09_data.ipynb #f3a1c502
-def _find(text, images):
+def _by_last(images):
+    "{the last part of a name: the names that end in it}, of those in folders."
+    found = {}
+    for name in images:
+        if '/' in name: found.setdefault(name.rsplit('/', 1)[1], []).append(name)
+    return found
+
+def _find(text, images, by_last):
     "The image that a list means, by as much of the path as there is; None if there is no such."
     parts = [p for p in re.split(r'[/\\]', _plain(text.strip().strip('"'))) if p][-20:]
     tails = ['/'.join(parts[i:]) for i in range(len(parts))]
@@ -793,19 +821,19 @@ def _find(text, images):
         if name in images: return name
         if suffix.lower() in IMAGE_SUFFIXES and stem in images: return stem
     if len(parts) != 1: return
-    within = [name for name in images if '/' in name and name.split('/')[-1] in (tails[0], stem)]
+    within = [name for last in {tails[0], stem} for name in by_last.get(last, ())]
     return within[0] if len(within) == 1 else None
 
 _ENDS = '|'.join(s[1:] for s in IMAGE_SUFFIXES)
 
-def _columns(line, images):
+def _columns(line, images, by_last):
     "The image of a line, and its second column or ''; an image's own name may have blanks."
-    if not re.search(r'[/\\]', line) and (name := _find(line, images)): return name, ''
+    if not re.search(r'[/\\]', line) and (name := _find(line, images, by_last)): return name, ''
     if m := re.match(rf'(.+?\.(?:{_ENDS})"?)[\s,;]+(\S.*)', line, re.I):
-        if name := _find(m[1], images): return name, m[2]
-    elif name := _find(line, images): return name, ''
+        if name := _find(m[1], images, by_last): return name, m[2]
+    elif name := _find(line, images, by_last): return name, ''
     for m in islice(re.finditer(r'[\s,;]+', line), 20):
-        if name := _find(line[:m.start()], images): return name, line[m.end():]
+        if name := _find(line[:m.start()], images, by_last): return name, line[m.end():]
     return None, ''
 
 def read_list(
@@ -816,9 +844,10 @@ def read_list(
 )->list:      # names of `images`
     "The images that a list names. A path leads nowhere: it is compared with what is there."
     names = {}
+    by_last = _by_last(images)
     lines = read_lines(file)
     for i, line in enumerate(lines):
-        name, second = _columns(line, images)
+        name, second = _columns(line, images, by_last)
         if name is None:
             if not strict: continue
             header = '; if the first line is a header, take it out' if i == 0 and len(lines) > 1 else ''
@@ -838,9 +867,9 @@ _SPLITS = dict(train=('train', 'training'), val=('val', 'valid', 'validation'), 
 def _lists(folder, images, masks):
     "{split: its list}; an `InputError` if two lists of a split differ, or two splits share an image."
     files, names = {}, {}
+    present = sorted(os.listdir(folder)) if os.path.isdir(folder) else []
     for split, aliases in _SPLITS.items():
-        for file in (folder/f'{a}.txt' for a in aliases):
-            if not os.path.lexists(file): continue
+        for file in (folder/f for a in aliases for f in present if f.lower() == f'{a}.txt'):
             listed = read_list(file, images, masks, strict=False)
             if split in files and listed != names[split]:
                 raise InputError(f'{file}: not the same as {files[split]}; remove one of them')
@@ -884,6 +913,11 @@ def in_split(
     taken = {name for other in files.values() for name in read_list(other, images, masks)}
     rest = [name for name in folders.get('train', images) if name not in taken]
     if 'val' in folders or 'train' in files or 'val' in files: return rest
+    known = {*_NAME_FILES, *_COLOR_FILES, *(f'{a}.txt' for aliases in _SPLITS.values() for a in aliases)}
+    others = [f for f in sorted(os.listdir(lists)) if f.endswith(('.txt', '.csv', '.lst')) and f not in known]\
+        if os.path.isdir(lists) else []
+    if others: say(f'{lists}: no train.txt and no val.txt, so every fifth image is for validation; '
+                   f'not read: {_some(others)}')
     if len(rest) < 5: say(f'{lists}: fewer than five images and no list: all are for training')
     if split == 'val': return rest[4::5]
     return [name for i, name in enumerate(rest) if i % 5 != 4]
@@ -897,7 +931,10 @@ def pairs_of(
     "The images of a split with their masks, for `Pairs`."
     by_name = files_by_name(images)
     matched, end = match_masks(by_name, files_by_name(masks, 'mask'), masks)
-    if masked_only: by_name = {name: by_name[name] for name in matched}
+    bare = len(by_name)-len(matched)
+    if masked_only and bare:
+        say(f'{images}: {_count(bare, "image")} without a mask left out')
+        by_name = {name: by_name[name] for name in matched}
     default = lists/'default.txt'                          # CVAT's list of all
     if os.path.lexists(default) and not _lists(lists, by_name, matched):
         by_name = {name: by_name[name] for name in read_list(default, by_name, matched)}
