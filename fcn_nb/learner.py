@@ -7,7 +7,8 @@ __all__ = ['RECIPES', 'PaperMetric', 'paper_metrics', 'PreprocessCallback', 'has
            'FiniteLoss', 'fcn_groups', 'fcn_learner', 'refine']
 
 # %% ../nbs/12_learner.ipynb #0c0d10bc
-import copy, time
+import copy, re, time
+from contextlib import contextmanager
 from functools import partial
 
 import numpy as np, torch
@@ -293,13 +294,23 @@ def fcn_learner(
     return _learner(model, dls, recipe, lr or RECIPES[recipe]['lr'], seed, **kwargs)
 
 # %% ../nbs/12_learner.ipynb #8cf3cda7
+@contextmanager
+def _batch_errors():
+    "An `InputError` where a layer that normalises is given one value a channel: it has no deviation."
+    try: yield
+    except ValueError as e:
+        shape = re.search(r'Expected more than 1 .*(\[.*\])', str(e))
+        if isinstance(e, InputError) or not shape: raise
+        raise InputError(f'BatchNorm gets one value a channel, a map of {shape[1]}, and has nothing to normalise by: '
+                         'give a batch of more images, or larger ones') from None
+
 @patch
 def fit_recipe(self:Learner,
     epochs:int,  # passes over the training set
 ):
     "Train as the learner's recipe says: at a constant rate, or one cycle of AdamW."
     fit = self.fit_one_cycle if RECIPES[self.recipe]['one_cycle'] else self.fit
-    fit(epochs)
+    with _batch_errors(): fit(epochs)
     return self
 
 @patch
