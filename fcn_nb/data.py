@@ -514,7 +514,7 @@ def check_masks(
     files = getattr(pairs, 'masks', range(len(pairs)))
     labelled = pixels[:len(names)]
     occurring = np.count_nonzero(labelled)
-    if len(names) == occurring == 2 and counts.one_class:
+    if not absent and occurring == 2 and counts.one_class:
         problems.append(f'{len(counts.one_class):,} of {counts.seen:,} masks hold one class and {VOID} (void) alone: '
                         f'{_some((files[i] for i in counts.one_class), 3)}; is their {VOID} the other class?')
     if counts.all_void:

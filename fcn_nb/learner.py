@@ -4,10 +4,11 @@
 
 # %% auto #0
 __all__ = ['RECIPES', 'PaperMetric', 'paper_metrics', 'PreprocessCallback', 'has_bf16', 'Autocast', 'ConsoleProgress', 'Diverged',
-           'FiniteLoss', 'fcn_groups', 'fcn_learner', 'refine']
+           'FiniteLoss', 'CollapseCheck', 'fcn_groups', 'fcn_learner', 'refine']
 
 # %% ../nbs/12_learner.ipynb #0c0d10bc
-import copy, time
+import copy, re, time
+from contextlib import contextmanager
 from functools import partial
 
 import numpy as np, torch
@@ -178,10 +179,84 @@ class FiniteLoss(Callback):
         raise Diverged(f'{step}: the loss is {loss.mean().item()}; {_why_not_finite(self.learn, self.raw)}')
 
     def after_fit(self):
-        self.raw = None
         if bad := _not_finite(self.model):
             raise Diverged(f'{bad} is not finite after the last step; '
                            f'the rate ({_top_rate(self.learn):.3g}) was too high: give a lower one')
+
+# %% ../nbs/12_learner.ipynb #12f10012
+_LOW_RATE = 1e-7    # at or below it a mean loss teaches nothing; the release's 1e-10 is for a sum over pixels
+
+@torch.no_grad()
+def _dead_map(model, x):
+    "The name of the first map of a model that is zero everywhere on a preprocessed batch, or None."
+    for net, part in zip(streams(model), x.split([net.config['channels'] for net in streams(model)], 1)):
+        for name, block in [*net.backbone.items(), ('fc', net.fc)]:
+            part = block(part)
+            if not part.any(): return name
+
+def _collapse_cause(learn, raw, x, top_rate, all_void):
+    "Why a training came to nothing, as far as looking shows it; '' where it shows nothing."
+    model = unwrapped(learn.model)
+    if all_void: return 'all its masks are void (255) alone: nothing is counted'
+    if fault := _range_fault(raw): return fault
+    if raw.amin() == raw.amax(): return f'the images are of one value ({raw.amin().item():.3g})'
+    mean = getattr(learn.loss_func, 'reduction', '') == 'mean'
+    if mean and top_rate <= _LOW_RATE:
+        return f'the rate ({top_rate:.3g}) is for a loss that is summed over pixels, and this one is their mean: give a higher one'
+    frozen = [not any(p.requires_grad for p in net.backbone.parameters()) for net in streams(model)]
+    if any(held and not net.trained for held, net in zip(frozen, streams(model))):
+        return 'its backbone began without weights and is frozen: give weights, or freeze=0'
+    if not any(p.requires_grad for net in streams(model) for p in net.score.parameters()): return 'its score layers are frozen'
+    modes = {m: m.training for m in model.modules()}
+    dead = _dead_map(model.eval(), x)
+    for m, mode in modes.items(): m.training = mode
+    return f'what {dead} gives is zero everywhere, its units are dead: begin anew, at a lower rate' if dead else ''
+
+# %% ../nbs/12_learner.ipynb #12f10013
+class CollapseCheck(Callback):
+    "Says at the end of a fit, in one line, that it predicts a single class or has a loss that stands still, and why."
+    order = 80       # behind the progress bar
+    few, many = 8, 100      # steps: with fewer nothing is said; with fewer than many, only where a cause is found
+
+    def before_fit(self): self.seen, self.top_rate, self.counts, self.line = [], 0., 0, ''
+
+    def after_batch(self):
+        if not self.training or isinstance(self.pred, tuple): return
+        ids = self.pred.detach()[..., ::4, ::4].argmax(1)            # a look at every fourth pixel is enough
+        y = self.y[..., ::4, ::4]
+        self.counts = self.counts+torch.bincount(y[y != VOID].flatten().long(), minlength=VOID)
+        one = torch.where((ids == ids.flatten()[0]).all(), ids.flatten()[0], -1)
+        self.seen.append(torch.stack([one.float(), self.loss.detach().float(), (self.y == VOID).all().float()]))
+        self.top_rate = max(self.top_rate, _top_rate(self.learn))
+        self.x_seen, self.raw = self.x, self.learn.finite_loss.raw
+
+    def after_fit(self):
+        if len(self.seen) < self.few: return
+        one, loss, void = torch.stack(self.seen).cpu().T
+        symptom = self.symptom(one, loss)
+        if not symptom: return
+        cause = _collapse_cause(self.learn, self.raw, self.x_seen, self.top_rate, void.bool().all())
+        if not cause and len(one) >= self.many and self.no_better(loss):
+            cause = 'the rate may be too high or too low, or the masks may not belong to the images'
+        if cause: self.line = f'{symptom}: {cause}'
+        if cause: print(self.line)
+
+    def symptom(self, one, loss):
+        "What is wrong in the second half of the steps, or ''."
+        n = len(one)
+        late = loss[n//2:]
+        if late.max()-late.min() <= 1e-4*late.abs().max(): return f'the loss stands still at {late[-1]:.4g}'
+        alone = (one == one[-1]) & (one >= 0)
+        since = n-alone.flip(0).long().cumprod(0).sum().item()       # the first step of those at the end
+        if since > n//2 or (self.counts > 0).sum() < 2: return ''
+        name = self.dls.train_ds.names[int(one[-1])]
+        return f'it predicts {printable(name)} alone since step {since} of {n}'
+
+    def no_better(self, loss):
+        "Whether the loss is that of a net which only knows how frequent the classes are."
+        plain = isinstance(self.loss_func, PixelLoss) and self.loss_func.reduction == 'mean' and self.loss_func.weight is None
+        share = self.counts[self.counts > 0]/self.counts.sum()
+        return plain and loss[len(loss)//2:].mean().item() > .98*-(share*share.log()).sum().item()
 
 # %% ../nbs/12_learner.ipynb #6c29ea66
 def _torch_opt(opt, params, lr=None, **kwargs):
@@ -240,7 +315,7 @@ def _learner(model, dls, recipe, lr, seed, loss=None, **kwargs):
     model.meta.update(names=list(data.names), colors=colors, size=data.size)
     model.meta.pop('white', None)
     if getattr(data, 'white', None): model.meta['white'] = data.white     # of images of more than 8 bits
-    cbs = [PreprocessCallback(seed), FiniteLoss()]
+    cbs = [PreprocessCallback(seed), FiniteLoss(), CollapseCheck()]
     if settings['bf16']: cbs.append(Autocast())
     cbs.extend(kwargs.pop('cbs', []))
     wd = settings['wd']
@@ -295,13 +370,23 @@ def fcn_learner(
     return _learner(model, dls, recipe, lr or RECIPES[recipe]['lr'], seed, **kwargs)
 
 # %% ../nbs/12_learner.ipynb #8cf3cda7
+@contextmanager
+def _batch_errors():
+    "An `InputError` where a layer that normalises is given one value a channel: it has no deviation."
+    try: yield
+    except ValueError as e:
+        shape = re.search(r'Expected more than 1 .*(\[.*\])', str(e))
+        if isinstance(e, InputError) or not shape: raise
+        raise InputError(f'BatchNorm gets one value a channel, a map of {shape[1]}, and has nothing to normalise by: '
+                         'give a batch of more images, or larger ones') from None
+
 @patch
 def fit_recipe(self:Learner,
     epochs:int,  # passes over the training set
 ):
     "Train as the learner's recipe says: at a constant rate, or one cycle of AdamW."
     fit = self.fit_one_cycle if RECIPES[self.recipe]['one_cycle'] else self.fit
-    fit(epochs)
+    with _batch_errors(): fit(epochs)
     return self
 
 @patch
