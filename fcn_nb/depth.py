@@ -15,11 +15,11 @@ from .core import *
 NYUD_CAMERA = 518.85790, 519.46961, 325.58245, 253.73617  # of NYUDv2's 480 x 640 images
 _NEAREST, _FARTHEST = .001, 1000.  # metres; what lies beyond was not measured: a renderer's sky
 _MEDIAN = 100.                     # metres; beyond it the unit is another one
-_PIXEL_BYTES = 500                 # that a pixel takes at most while its normals are computed
+_PIXEL_BYTES = 150                 # that a pixel takes at most while its normals are computed
 
 def _metres(depth):
     "The depth as float64, 0 where it was not measured."
-    if not isinstance(depth, np.ndarray): depth = np.array(depth)
+    depth = np.asanyarray(depth)
     shape = ' x '.join(map(str, depth.shape))
     if depth.ndim != 2 or not depth.size:
         raise InputError(f'depth: an array of {shape or 1}; wants H x W, one depth a pixel')
@@ -49,7 +49,7 @@ def _measured(depth, raw):
                          f'{depth.shape}, as depth, 0 where nothing was measured')
     measured &= np.isfinite(raw) & (raw > 0)
     if not measured.any():
-        raise InputError('raw: no pixel is measured; leave it out, or give what the sensor measured')
+        raise InputError('raw: no pixel is measured; leave it out, or give what the sensor saw')
     return measured
 
 def _intrinsics(camera, shape):
@@ -60,7 +60,8 @@ def _intrinsics(camera, shape):
     except (TypeError, ValueError): raise InputError(wrong) from None
     if values.shape == (3, 3):
         fx, fy, cx, cy = values[[0, 1, 0, 1], [0, 1, 2, 2]]
-        if not np.array_equal(values, [[fx, 0, cx], [0, fy, cy], [0, 0, 1]]): raise InputError(wrong)
+        if not np.array_equal(values, [[fx, 0, cx], [0, fy, cy], [0, 0, 1]]):
+            raise InputError(wrong)
         values = np.array([fx, fy, cx, cy])
     if values.shape != (4,) or not np.isfinite(values).all() or min(values[:2]) <= 0:
         raise InputError(wrong)
@@ -71,7 +72,7 @@ def _intrinsics(camera, shape):
 
 # %% ../nbs/07b_depth.ipynb #8ef11600
 def _sums(f, radius, order):
-    "Sums of f i^p j^q over the window around each pixel, for p+q up to `order`, as {(p, q): H x W}."
+    "Sums of f i^p j^q over the window around each pixel, p+q up to `order`: {(p, q): H x W}."
     steps = np.arange(-radius, radius+1.)
     sums = {}
     for q in range(order+1):
@@ -94,7 +95,7 @@ def _solved(m, t):
     "Slopes and value of 1/Z by the normal equations; nan where the pixels lie on one line."
     n, i, j, ii, ij, jj = (m[k] for k in ((0, 0), (1, 0), (0, 1), (2, 0), (1, 1), (0, 2)))
     tn, ti, tj = t[0, 0], t[1, 0], t[0, 1]
-    # the adjugate of [[jj, ij, j], [ij, ii, i], [j, i, n]], and its determinant: exact, in whole numbers
+    # the adjugate of [[jj, ij, j], [ij, ii, i], [j, i, n]] and its determinant, in whole numbers
     jj_, ij_, j_ = ii*n-i*i, j*i-ij*n, ij*i-j*ii
     ii_, i_, n_ = jj*n-j*j, j*ij-jj*i, jj*ii-ij*ij
     det = jj*jj_+ij*ij_+j*j_
@@ -120,15 +121,26 @@ def _rays(camera, shape):
     h, w = shape
     return (np.arange(1, w+1)-cx)/fx, (np.arange(1, h+1)[:, None]-cy)/fy
 
+_STRIP = 64   # rows at a time: little memory, and most of it in the processor's cache
+
 def _normals(depth, measured, camera, radius):
     "`surface_normals` of what was checked, as 3 x H x W."
-    a, b, c = _planes(depth, measured, radius)
-    x, y = _rays(camera, depth.shape)
     fx, fy = camera[:2]
-    normals = np.stack([a*fx, b*fy, c-a*fx*x-b*fy*y])
-    length = np.sqrt((normals**2).sum(0))
-    length[c < 0] *= -1                        # c is the normal along the ray: away from the camera
-    return normals/length
+    x, y = _rays(camera, depth.shape)
+    normals = np.empty((3, *depth.shape))
+    for top in range(0, len(depth), _STRIP):
+        first = max(top-radius, 0)
+        rows = slice(first, top+_STRIP+radius)     # with what its windows see
+        planes = _planes(depth[rows], measured[rows], radius)
+        a, b, c = (p[top-first:][:_STRIP] for p in planes)
+        strip = normals[:, top:top+_STRIP]
+        strip[0] = a*fx
+        strip[1] = b*fy
+        strip[2] = c-strip[0]*x-strip[1]*y[top:top+_STRIP]
+        length = np.sqrt((strip**2).sum(0))
+        length[c < 0] *= -1                        # c is the normal along the ray: away from the camera
+        strip /= length
+    return normals
 
 def surface_normals(
     depth,         # H x W metres, 0 where unknown
@@ -143,7 +155,7 @@ def surface_normals(
 
 # %% ../nbs/07b_depth.ipynb #b3820188
 _ROUNDS = (45,)*5+(15,)*5   # degrees
-_PART = 2**14               # normals at a time: what a processor's cache holds
+_PART = 2**13               # normals at a time, again for the cache
 
 def _least(a, g):
     "The unit eigenvector of `a` with the least eigenvalue; of several the one nearest to `g`."
@@ -156,10 +168,10 @@ def _least(a, g):
 def gravity(
     normals,  # H x W x 3, as from `surface_normals`; nan has no part in it
 )->np.ndarray:  # unit: x to the right, y down, z forward
-    "The direction down, by which floors lie level and walls stand upright; sought within 45 degrees of the image's."
+    "Which way is down: floors lie level, walls stand upright. Sought from the image's own down."
     n = np.moveaxis(normals, -1, 0).reshape(3, -1)
-    n = n[:, ~np.isnan(n[0])]
     parts = np.array_split(n, n.shape[1]//_PART+1, axis=1)
+    parts = [part[:, ~np.isnan(part[0])] for part in parts]
     g = np.array([0., 1, 0])
     for degrees in _ROUNDS:
         level, upright = np.sin(np.radians(degrees)), np.cos(np.radians(degrees))
@@ -192,7 +204,7 @@ def hha(
     camera,    # (fx, fy, cx, cy) in pixels, which count from 1; or the 3 x 3 matrix
     raw=None,  # H x W, 0 where nothing was measured and `depth` was filled in; None: as `depth`
 )->np.ndarray:  # H x W x 3 uint8: disparity, height, angle, in this order
-    "Disparity (31000 / cm), height (cm) and angle against gravity (degrees + 38), after Gupta et al."
+    "Disparity (31000 / cm), height (cm), angle against gravity (degrees + 38): Gupta et al."
     depth = _metres(depth)
     camera = _intrinsics(camera, depth.shape)
     measured = _measured(depth, raw)
