@@ -51,6 +51,15 @@ def metrics():
     cm.update(ids.clamp(max=2), ids)
     assert cm.pixel_acc == cm.mean_acc == cm.mean_iu == cm.fw_iu == 1
 
+def depth():
+    import numpy as np
+    from fcn_nb.depth import LOG_DEPTH_MEAN, NYUD_CAMERA, gravity, hha, log_depth, surface_normals
+    wall = np.full((48, 64), 2.)                        # upright before a camera whose principal point is its first pixel
+    camera = *NYUD_CAMERA[:2], 1, 1
+    assert hha(wall, camera)[0, 0].tolist() == [155, 130, 128]
+    assert gravity(surface_normals(wall, camera)).tolist() == [0, 1, 0]
+    assert abs(log_depth(wall)[0, 0]-7.6009) < 1e-4 and LOG_DEPTH_MEAN == 7.844
+
 def weights():
     import tempfile, torch
     from safetensors.torch import save_file
