@@ -110,6 +110,23 @@ def datasets():
     assert len(open_pairs('scenes:3', 'val')) == 3
     assert 'nowhere: no such folder' in refusal(camvid_pairs, 'nowhere')
 
+def check():
+    import tempfile, numpy as np
+    from pathlib import Path
+    from PIL import Image
+    from fcn_nb.check import check_data, check_page, fix_data
+    with tempfile.TemporaryDirectory() as d:
+        path = Path(d)/'data'
+        for name in ('images', 'masks'): (path/name).mkdir(parents=True)
+        for i in range(6):
+            Image.fromarray(np.full((8, 8, 3), 9*i, np.uint8)).save(path/f'images/{i}.png')
+            Image.fromarray(np.uint8([[0, 255]*4]*8)).save(path/f'masks/{i}.png')
+        (path/'codes.txt').write_text('no\nyes\n')
+        found = check_data(str(path))
+        assert found.problems and '255' in check_page(found)
+        fix_data(found, f'{d}/fixed', lambda line: None)
+        assert not check_data(f'{d}/fixed').problems
+
 def learner():
     from fcn_nb.data import scenes_dls
     from fcn_nb.learner import fcn_learner, refine

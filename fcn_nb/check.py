@@ -6,7 +6,7 @@
 __all__ = ['Fault', 'SplitCheck', 'DataCheck', 'check_split', 'check_data', 'check_page', 'remap_of', 'fix_data']
 
 # %% ../nbs/11_check.ipynb #11000004
-import hashlib, html, io, os, re
+import copy, hashlib, html, io, os, re
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -155,9 +155,9 @@ def _thumbnail(image, mask=None, colors=None):
 
 def _figure(image, text): return f'<figure>{html_image(image, text)}<figcaption>{html.escape(text)}</figcaption></figure>'
 
-def _fault_html(fault):
-    "A fault with its image, if that can be read."
-    text = f'{fault.image.name}: {fault.line}'
+def _fault_html(fault, n):
+    "One of `n` faults of a kind, with its image if that can be read."
+    text = fault.line if n == 1 else f'One of {n:,} of this kind. {fault.line}'
     try: return _figure(_thumbnail(read_image(fault.image)), text)
     except InputError: return f'<figure><figcaption>{html.escape(text)}</figcaption></figure>'
 
@@ -176,9 +176,8 @@ def _split_html(s):
             for c, w in zip(s.report.classes, s.report.weights)]
     head = ['class', 'pixels', 'images', '% of what is not void', 'weight (median frequency)']
     parts = [f'<h2>{s.split}: {_several(len(s.pairs), "image")}</h2>']
-    for kind, faults in _by_kind(s.faults).items():
-        parts.append(f'<h3>{_several(len(faults), "file")} of this kind</h3><div class="row">'
-                     f'{"".join(map(_fault_html, faults[:4]))}</div>')
+    shown = [_fault_html(f, len(faults)) for faults in _by_kind(s.faults).values() for f in faults[:3]]
+    if shown: parts.append(f'<h3>What cannot be used</h3><div class="row">{"".join(shown)}</div>')
     good = np.flatnonzero(~np.isnan(s.void))
     most = good[np.argsort(-s.void[good], kind='stable')][:4]
     parts.append(html_table(head, rows))
@@ -226,22 +225,23 @@ def _png(a):
     Image.fromarray(a).save(file, 'png')
     return file.getvalue()
 
-def _mended(pairs, i, remap):
-    "Item i with ids mapped: (image, mask, what was done); an `InputError` if it stays wrong."
+def _mapped(pairs, remap):
+    "The set with ids mapped."
+    pairs = copy.copy(pairs)
+    pairs.remap = np.arange(256, dtype=np.uint8)
+    for old, new in remap.items(): pairs.remap[old] = new
+    return pairs
+
+def _changes(pairs, i, ids):
+    "What a mended item differs in from its files."
     image_file, mask_file = _files(pairs, i)
-    done = []
     stands = pairs.mask(i)
-    ids = stands.copy()
-    for old, new in remap.items():
-        there = stands == old
-        ids[there] = new
-        if there.any(): done.append(f'{there.sum():,} pixels from {old} to {new}')
-    image = read_image(image_file)
+    moved = Counter(zip(stands[stands != ids].tolist(), ids[stands != ids].tolist()))
+    done = [f'{n:,} pixels from {old} to {new}' for (old, new), n in moved.items()]
     if _turned(image_file): done.append('turned as its EXIF tag says')
-    check_pair(image, ids, len(pairs.names), mask_file)
     stored = np.asarray(open_image(mask_file))
-    if stored.shape != ids.shape or (stored != ids).any(): done.append('written as ids')
-    return image, ids, done
+    if stored.shape != ids.shape or (stored != stands).any(): done.append('written as ids')
+    return done
 
 def _save_pair(out, name, source, image, ids):
     "Write one pair: the image as it was, or anew where it was turned; the mask as grey ids."
@@ -263,10 +263,10 @@ def fix_data(
     remap = remap_of(found)
     done, taken = {'changed': 0, 'left out': 0}, set()
     for s in found.splits:
-        names = []
+        names, mapped = [], _mapped(s.pairs, remap)
         for i in progress(range(len(s.pairs)), f'repairing {s.split}'):
             source = _files(s.pairs, i)[0]
-            try: image, ids, changes = _mended(s.pairs, i, remap)
+            try: image, ids = mapped.read(i)
             except InputError as e:
                 done['left out'] += 1
                 say(f'left out: {e}')
@@ -275,6 +275,7 @@ def fix_data(
             taken.add(name)
             names.append(name)
             _save_pair(out, name, source, image, ids)
+            changes = _changes(s.pairs, i, ids)
             if changes:
                 done['changed'] += 1
                 say(f'{source}: {", ".join(changes)}')

@@ -262,7 +262,7 @@ def fcn_check(
     print(f'written: {printable(out)}')
     if fix:
         done = fix_data(found, fix, lambda line: print(printable(line)))
-        print(f'{done["changed"]:,} pairs changed, {done["left out"]:,} left out; written: {printable(fix)}')
+        print(f'changed: {done["changed"]:,}, left out: {done["left out"]:,}; written: {printable(fix)}')
     if found.problems: raise _Partly(f'{len(found.problems):,} of these would stop a training or fool it')
 
 # %% ../nbs/16_cli.ipynb #9f17eaf7
@@ -326,6 +326,7 @@ def fcn_eval(
 ):
     "Score a model against full-size masks: the paper's four metrics, and every class."
     from fcn_nb.core import InputError
+    from fcn_nb.data import check_masks
     from fcn_nb.datasets import open_pairs
     from fcn_nb.models import check_classes
     from fcn_nb.predict import evaluate
@@ -334,6 +335,8 @@ def fcn_eval(
     fcn = _open_model(model, caffe, net)
     pairs = open_pairs(data, split)
     check_classes(fcn, pairs.names, model or caffe, data)
+    looked = check_masks(pairs, 200)
+    if looked.fooled: raise InputError(f'{data}: {looked.problems[0]}')     # else any net would score 100
     print(evaluate(fcn, pairs, absent=absent).table(pairs.names))
 
 # %% ../nbs/16_cli.ipynb #6c1d0005

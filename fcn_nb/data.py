@@ -287,6 +287,7 @@ class Pairs(_ImageSet):
         self.void = void
         self.table = table
         self.white = white
+        self.remap = None           # 256 ids in the place of those of the files: `fcn_check --fix` knows which
         self.palette = {}           # of palette masks: index: (colour, the first file that uses it)
 
     def __len__(self): return len(self.images)
@@ -305,7 +306,8 @@ class Pairs(_ImageSet):
         file = self.masks[i]
         ids, palette, tag = _stored_ids(file, self.table)
         same_palette(self.palette, {id: (color, file) for id, color in palette.items()})
-        return _as_mask(file, ids, self.void), tag
+        mask = _as_mask(file, ids, self.void)
+        return mask if self.remap is None else self.remap[mask], tag
 
     def mask(self, i):
         "The mask of item i alone."
