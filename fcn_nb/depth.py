@@ -171,7 +171,7 @@ def gravity(
     "Which way is down: floors lie level, walls stand upright. Sought from the image's own down."
     n = np.moveaxis(normals, -1, 0).reshape(3, -1)
     parts = np.array_split(n, n.shape[1]//_PART+1, axis=1)
-    parts = [part[:, ~np.isnan(part[0])] for part in parts]
+    parts = [part.compress(~np.isnan(part[0]), axis=1) for part in parts]
     g = np.array([0., 1, 0])
     for degrees in _ROUNDS:
         level, upright = np.sin(np.radians(degrees)), np.cos(np.radians(degrees))
