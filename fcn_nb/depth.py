@@ -15,7 +15,7 @@ from .core import *
 NYUD_CAMERA = 518.85790, 519.46961, 325.58245, 253.73617  # of NYUDv2's 480 x 640 images
 _NEAREST, _FARTHEST = .001, 1000.  # metres; what lies beyond was not measured: a renderer's sky
 _MEDIAN = 100.                     # metres; beyond it the unit is another one
-_PIXEL_BYTES = 300                 # that a pixel takes at most while its normals are computed
+_PIXEL_BYTES = 400                 # that a pixel takes at most while its normals are computed
 
 def _metres(depth):
     "The depth as float64, 0 where it was not measured."
