@@ -15,7 +15,7 @@ from .core import *
 NYUD_CAMERA = 518.85790, 519.46961, 325.58245, 253.73617  # of NYUDv2's 480 x 640 images
 _NEAREST, _FARTHEST = .001, 1000.  # metres; what lies beyond was not measured: a renderer's sky
 _MEDIAN = 100.                     # metres; beyond it the unit is another one
-_PIXEL_BYTES = 150                 # that a pixel takes at most while its normals are computed
+_PIXEL_BYTES = 400                 # that a pixel takes at most while its normals are computed
 
 def _metres(depth):
     "The depth as float64, 0 where it was not measured."
@@ -171,7 +171,7 @@ def gravity(
     "Which way is down: floors lie level, walls stand upright. Sought from the image's own down."
     n = np.moveaxis(normals, -1, 0).reshape(3, -1)
     parts = np.array_split(n, n.shape[1]//_PART+1, axis=1)
-    parts = [part[:, ~np.isnan(part[0])] for part in parts]
+    parts = [part.compress(~np.isnan(part[0]), axis=1) for part in parts]
     g = np.array([0., 1, 0])
     for degrees in _ROUNDS:
         level, upright = np.sin(np.radians(degrees)), np.cos(np.radians(degrees))
