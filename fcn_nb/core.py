@@ -272,6 +272,13 @@ def _tiff_bands(path):
         return int(tags.get(_TIFF_SAMPLES, 0))
     except Exception: return 0         # no TIFF, or one that is damaged
 
+def _check_depth(path, im):
+    "An `InputError` for colours of 12 bits or fewer in 16: of these Pillow keeps the upper 8, which would be all but black."
+    brightest = max(high for _, high in im.getextrema()[:3])
+    if brightest < 16:
+        raise InputError(f'{path}: colours of 16 bits that end at {256*brightest+255:,} of 65,535, as those of 12 bits do; '
+                         'save it scaled to 16 bits, or with 8')
+
 def open_image(
     path,  # an image file
 )->Image.Image:
@@ -285,7 +292,9 @@ def open_image(
             _check_bands(path, im)
             turned = getattr(im, 'tag_v2', {}).get(_ORIENTATION)
             if turned: im.filename = ''      # else Pillow maps a grey file into memory, at its turned width
+            deep = any(';16' in str(tile[3]) for tile in im.tile)
             im.load()
+            if deep and im.mode.startswith('RGB'): _check_depth(path, im)
             if turned: im.info[_TURNED] = turned
     except InputError: raise
     except MemoryError:
