@@ -161,7 +161,7 @@ def wheel():
             copy_tree(Path(tmp))
             if bad := pip('wheel', '--no-deps', '-w', DIST, tmp): return bad
         with zipfile.ZipFile(next(DIST.glob('*.whl'))) as z: held = {o for o in z.namelist() if '.dist-info/' not in o}
-        want = {f'{LIB.name}/{o.name}' for o in LIB.glob('*.py')}
+        want = {f'{LIB.name}/{o.relative_to(LIB).as_posix()}' for kind in ('*.py', 'shipped/*') for o in LIB.glob(kind)}
         return [f'{o} is in one of wheel and checkout only' for o in sorted(want ^ held)]
     shutil.rmtree(DIST, ignore_errors=True)
     check('wheel', build)
