@@ -11,7 +11,7 @@ from pathlib import Path
 
 ROOT, BIN = Path(__file__).resolve().parent.parent, Path(sys.executable).parent
 DIST = Path(os.environ.get('DIST', ROOT/'dist'))
-WITH_FASTAI = {9, 10, 12, *range(15, 100)}      # every other floor imports without fastai
+WITH_FASTAI = {9, 10, 11, 12, *range(15, 100)}      # every other floor imports without fastai
 config = configparser.ConfigParser(delimiters=['='])
 config.read(ROOT/'settings.ini', encoding='utf-8')
 cfg = config['DEFAULT']

@@ -228,7 +228,7 @@ def fcn_reproduce(
 ):
     "The paper's main story on generated scenes: FCN-32s, 16s, 8s and the controls, from a ready classifier."
     from fcn_nb.core import InputError, printable, rng
-    from fcn_nb.experiments import SIZES, claims, reproduce, reproduce_classifier
+    from fcn_nb.experiments import SIZES, reproduce, reproduce_classifier
     if size not in SIZES: raise InputError(f'--size {size}: there is {", ".join(SIZES)}')
     rng(seed)       # refuses what is no seed
     say = partial(print, flush=True)

@@ -7,7 +7,6 @@ __all__ = ['CAMVID', 'KINDS', 'camvid_pairs', 'camvid_dls', 'voc_pairs', 'voc_dl
 
 # %% ../nbs/10_datasets.ipynb #35c4f5ce
 import os, re
-from pathlib import Path
 
 import numpy as np
 
