@@ -260,6 +260,11 @@ def _check_turns(image_path, image, image_tag, mask_path, mask, mask_tag):
                      f'{said(mask_tag)}, and the mask may lie on the pixels as they are stored; '
                      'turn the pixels of both upright and save them without the tag')
 
+def _top_or_none(file):
+    "As `wide_top`; None of a file that cannot be read, which is said when its turn comes."
+    try: return wide_top(file)
+    except InputError: return None
+
 class Pairs(_ImageSet):
     "Images with masks: item i is (H x W x 3 uint8, H x W uint8 ids with void 255)."
     def __init__(self,
@@ -295,7 +300,7 @@ class Pairs(_ImageSet):
     def measured_white(self):
         "Which number is white: one for the whole set, measured when the first wide image is met, and said."
         if self.white is None:
-            tops = [wide_top(f) for f in progress(self.images, 'measuring')]
+            tops = [_top_or_none(f) for f in progress(self.images, 'measuring')]
             top = max(t for t in tops if t is not None)
             self.white = white_of(top)
             print(f'{len(self)} images with numbers up to {top:g}: {self.white} is white')
