@@ -207,7 +207,8 @@ def check_page(
 # %% ../nbs/11_check.ipynb #11000014
 def _turned(file):
     "Whether an image has an EXIF tag that turns it."
-    return open_image(file).getexif().get(274, 1) not in (0, 1)      # 274 is Orientation
+    _, tag = upright(open_image(file), file)
+    return tag != 1
 
 def remap_of(
     found:DataCheck,
@@ -215,9 +216,9 @@ def remap_of(
     "The id that can only be the one class that no mask holds, in any split; or all, where they start at 1."
     pixels = sum(s.pairs.counts.pixels for s in found.splits)
     classes = len(found.splits[0].pairs.names)
-    absent, id = absent_classes(found.splits[0].pairs, pixels)
+    absent, id, sure = absent_classes(found.splits[0].pairs, pixels)
     if 0 in absent and pixels[classes]: return {i+1: i for i in range(classes)}
-    return {id: absent[0]} if id is not None and len(absent) == 1 else {}
+    return {id: absent[0]} if sure else {}
 
 def _png(a):
     "An array as the bytes of a PNG."
@@ -271,7 +272,8 @@ def fix_data(
                 done['left out'] += 1
                 say(f'left out: {e}')
                 continue
-            name = source.stem if source.stem not in taken else f'{s.split}_{source.stem}'
+            name = source.stem
+            while name in taken: name += '_'            # of another folder
             taken.add(name)
             names.append(name)
             _save_pair(out, name, source, image, ids)

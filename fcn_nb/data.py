@@ -468,7 +468,7 @@ _COMMON_VOID = .1     # borders and the unlabelled are fewer: VOC has 5 % of voi
 def absent_classes(
     pairs,  # with names, and perhaps ids that are void
     pixels, # of each id, 256 numbers
-)->tuple:   # the classes that never occur, and the id that may be one of them, or None
+)->tuple:   # the classes that never occur; the id that may be one of them, or None; whether it can be no other thing
     "Which classes no mask holds, beside an id that is no class but common."
     silent = {*np.atleast_1d(getattr(pairs, 'void', VOID)).tolist()}       # classes that are void
     real = [i for i in range(len(pairs.names)) if i not in silent]
@@ -477,9 +477,10 @@ def absent_classes(
     id = max(foreign, key=lambda i: pixels[i])
     alone = len(real)-len(absent) < 2                           # at most one class is left to learn
     common = pixels[id] >= _COMMON_VOID*pixels.sum()
-    return absent, id if absent and pixels[id] and (alone or common) else None
+    if not (absent and pixels[id] and (alone or common)): return absent, None, False
+    return absent, id, len(absent) == 1 and (alone or id != VOID)      # beside several classes 255 may well be void
 
-def _absent_problem(names, absent, id, pixels):
+def _absent_problem(names, absent, id, sure, pixels):
     "The line about classes that never occur, beside the id that may be theirs; None if all is well."
     if not absent: return
     which = 'class' if len(absent) == 1 else 'classes'
@@ -489,8 +490,8 @@ def _absent_problem(names, absent, id, pixels):
     if id is None: return never
     what = 'void' if id == VOID else 'no class'
     never += f' and {id} ({what}) fills {_percent(pixels[id]/pixels.sum())} of the pixels'
-    if len(absent) == 1: return f'{never}; `fcn_check --fix` maps {id} to {absent[0]}'
-    return f'{never}; is {id} one of them?'
+    if sure: return f'{never}; `fcn_check --fix` maps {id} to {absent[0]}'
+    return f'{never}; is {id} {"that class" if len(absent) == 1 else "one of them"}?'
 
 def _counted(pairs, sample):
     "The counts of a set or of a sample of it, and what could not be read, in a line each."
@@ -514,8 +515,8 @@ def check_masks(
     counts, problems = getattr(pairs, 'counts', None), []
     if counts is None: counts, problems = _counted(pairs, sample)
     names, pixels = pairs.names, counts.pixels
-    absent, id = absent_classes(pairs, pixels)
-    if counts.seen and (line := _absent_problem(names, absent, id, pixels)):
+    absent, id, sure = absent_classes(pairs, pixels)
+    if counts.seen and (line := _absent_problem(names, absent, id, sure, pixels)):
         if counts.seen < len(pairs): line += f' (in {counts.seen:,} of {len(pairs):,} masks)'
         problems.append(line)
     files = getattr(pairs, 'masks', range(len(pairs)))
