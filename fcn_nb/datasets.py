@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['CAMVID_32', 'CITYSCAPES', 'DATA_SETS', 'CAMVID', 'KINDS', 'Facts', 'read_names', 'files_of', 'read_mat', 'translated',
            'camvid_pairs', 'camvid_dls', 'voc_folder', 'derived_names', 'voc_pairs', 'voc_dls', 'sbd_ids', 'sbd_pairs',
-           'Inside', 'nyud_camera', 'nyud_pairs', 'siftflow_pairs', 'context_pairs', 'cityscapes_pairs', 'ade20k_pairs',
-           'recognise', 'open_pairs', 'open_dls']
+           'voc_images', 'export_voc', 'Inside', 'nyud_camera', 'nyud_pairs', 'siftflow_pairs', 'context_pairs',
+           'cityscapes_pairs', 'ade20k_pairs', 'recognise', 'open_pairs', 'open_dls']
 
 # %% ../nbs/10_datasets.ipynb #35c4f5ce
 import io, os, re, struct, tarfile, zlib
@@ -104,10 +104,10 @@ def _inside(path, patterns):
         found = [p for pattern in patterns for p in sorted(at.glob(pattern))]
         if found: return found[0]
 
-def _held_out(names, split):
+def _held_out(names, split, path):
     "A part of a training set whose publisher has no split for validation: every fifth."
     if split == 'trainval': return names
-    say(f'no list of train and val: every fifth of the {len(names):,} training images is for val')
+    say(f'{path}: no list of train and val, so every fifth of the {len(names):,} training images is for val')
     return names[4::5] if split == 'val' else [n for i, n in enumerate(names) if i % 5 != 4]
 
 # %% ../nbs/10_datasets.ipynb #d5f0a006
@@ -379,6 +379,38 @@ def sbd_pairs(
     return Pairs(files_of(names, (sbd/'img', '.jpg')), files_of(names, (sbd/'cls', '.mat')), VOC_CLASSES, size,
                  read_ids=sbd_ids)
 
+def voc_images(
+    path,              # as for `voc_pairs`
+    split:str='test',  # a NAME with a NAME.txt in ImageSets/Segmentation
+)->list:
+    "The photos of a split that has no masks: those of the evaluation server's test."
+    path = voc_folder(path)
+    return files_of(read_names(path/'ImageSets'/'Segmentation'/f'{split}.txt'), (path/'JPEGImages', '.jpg'))
+
+def export_voc(
+    out,             # file to write, .tar
+    images,          # as from `voc_images`
+    segment,         # image -> H x W ids, such as `partial(predict, model)`
+    year:int=2012,
+    comp:str='comp6' # 'comp5' for a net that has learned from VOC's own images alone
+):
+    "What the evaluation server of VOC takes: an archive of one palette PNG an image, of the image's size, ids 0 to 20."
+    if Path(out).suffix != '.tar': raise InputError(f'{out}: wants a name that ends in .tar')
+    with write_aside(out) as aside, tarfile.open(aside, 'w') as tar:
+        for file in progress(images, 'segmenting'):
+            image = read_image(file)
+            ids = np.asarray(segment(image))
+            if ids.shape != image.shape[:2] or not 0 <= ids.min() <= ids.max() < len(VOC_CLASSES):
+                raise InputError(f'{file}: a map of {ids.shape} with ids {ids.min()} to {ids.max()}; the server takes '
+                                 f'{image.shape[:2]} with 0 to {len(VOC_CLASSES)-1}')
+            png, im = io.BytesIO(), Image.fromarray(ids.astype(np.uint8))
+            im.putpalette(palette().tobytes())
+            im.save(png, 'PNG')
+            entry = tarfile.TarInfo(f'results/VOC{year}/Segmentation/{comp}_test_cls/{Path(file).stem}.png')
+            entry.size = png.tell()
+            png.seek(0)
+            tar.addfile(entry, png)
+
 # %% ../nbs/10_datasets.ipynb #d5f0c002
 _CROP = slice(45, 470), slice(40, 600)      # what the release keeps of 480 x 640
 
@@ -426,23 +458,30 @@ def nyud_camera(
     row, column = (0, 0) if tuple(shape) == (480, 640) else (_CROP[0].start, _CROP[1].start)
     return fx, fy, cx-column, cy-row
 
+def _with(inputs, image, depth, raw):
+    "The channels that are asked for; `depth` and `raw` are functions."
+    if inputs == 'rgb': return image
+    depth, raw = depth(), raw()
+    return with_depth(image, depth, inputs, nyud_camera(depth.shape), raw)
+
+def _labelled_image(record, inputs):
+    part = partial(_part, record)
+    return _with(inputs, part('images'), partial(part, 'depths'), partial(part, 'rawDepths'))
+
 def _nyud_labelled(path, split, crop):
-    "Images, masks and readers of the one file."
+    "Images, masks, and the readers of both, of the one file."
     n, shape = _check_axes(path)
-    crop = crop and shape == (480, 640)
     if os.path.lexists(path.parent/'train.txt'): numbers = [int(i)-5001 for i in _nyud_ids(path.parent, split)]
     else:
         which = 'testNdxs' if split == 'test' else 'trainNdxs'
         numbers = (read_mat(path.parent/'splits.mat', which).ravel().astype(int)-1).tolist()
-        if split != 'test': numbers = _held_out(numbers, split)
+        if split != 'test': numbers = _held_out(numbers, split, path)
     if min(numbers) < 0 or max(numbers) >= n:
         raise InputError(f'{path}: it holds {n:,} images, the split {split} asks for number {max(numbers)+1}')
-    to_40 = np.uint8([0, *read_mat(path.parent/'classMapping40.mat', 'mapClass').ravel()])-1     # 0, void, becomes 255
-    records = [Inside(path, i, crop) for i in numbers]
-    def image(record, inputs):
-        depths = [] if inputs == 'rgb' else [_part(record, 'depths'), _part(record, 'rawDepths')]
-        return _with(_part(record, 'images'), inputs, *depths)
-    return records, records, image, partial(translated, read=partial(_part, name='labels'), ids=to_40)
+    to_40 = read_mat(path.parent/'classMapping40.mat', 'mapClass').ravel()
+    ids = np.uint8([0, *to_40])-1                    # 0, void, becomes 255
+    records = [Inside(path, i, crop and shape == (480, 640)) for i in numbers]
+    return records, records, _labelled_image, partial(translated, read=partial(_part, name='labels'), ids=ids)
 
 def _nyud_ids(path, split):
     "The numbers of a split, by the release's lists."
@@ -451,27 +490,21 @@ def _nyud_ids(path, split):
     if wrong: raise InputError(f'{path}/{split}.txt: {wrong[0][:60]} is no number of an image, such as 5001')
     return ids
 
-def _with(image, inputs, depth=None, raw=None):
-    "The channels that are asked for."
-    return image if inputs == 'rgb' else with_depth(image, depth, inputs, nyud_camera(depth.shape), raw)
-
 def _metres(file): return np.asarray(open_image(file)).astype(np.float64)/1000
 
+def _tree_image(file, inputs):
+    depth, raw, ready = (file.parent.with_name(kind)/file.name for kind in ('depth', 'rawdepth', 'hha'))
+    image = read_image(file)
+    if 'hha' not in inputs or not os.path.lexists(ready):
+        return _with(inputs, image, lambda: _metres(depth), lambda: _metres(raw) if raw.exists() else None)
+    return read_image(ready) if inputs == 'hha' else np.concatenate([image, read_image(ready)], 2)
+
 def _nyud_tree(path, split):
-    "Images, masks and readers of the release's tree."
+    "The same of the release's tree."
     names = [f'img_{i}' for i in _nyud_ids(path, split)]
-    images = files_of(names, (path/'data'/'images', '.png'))
-    def beside(file, kind): return path/'data'/kind/file.name
-    def image(file, inputs):
-        colours = read_image(file)
-        ready = beside(file, 'hha')
-        if inputs in ('hha', 'rgb-hha') and os.path.lexists(ready):
-            return read_image(ready) if inputs == 'hha' else np.concatenate([colours, read_image(ready)], 2)
-        if inputs == 'rgb': return colours
-        raw = beside(file, 'rawdepth')
-        return _with(colours, inputs, _metres(beside(file, 'depth')), _metres(raw) if raw.exists() else None)
     ids = partial(translated, read=partial(read_mat, name='segmentation'), ids=_from_one(40))
-    return images, files_of(names, (path/'segmentation', '.mat')), image, ids
+    images = files_of(names, (path/'data'/'images', '.png'))
+    return images, files_of(names, (path/'segmentation', '.mat')), _tree_image, ids
 
 def nyud_pairs(
     path,                 # the folder of either form, or the .mat file
@@ -503,7 +536,7 @@ def _sift_names(path, folder, split):
     test = read_names(path/('test.txt' if os.path.lexists(path/'test.txt') else 'TestSet1.txt'))
     if split == 'test': return test
     left = {*test, *_SIFT_UNLABELLED}
-    return _held_out([p.stem for p in images_in(folder) if p.stem not in left], split)
+    return _held_out([p.stem for p in images_in(folder) if p.stem not in left], split, path)
 
 def siftflow_pairs(
     path,                   # the folder described above
