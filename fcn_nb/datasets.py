@@ -660,32 +660,31 @@ def recognise(
     layouts = '; '.join(f'{kind} ({", ".join(parts)})' for kind, parts in layouts)
     raise InputError(f'{path}: holds no data set that is known: {layouts}')
 
-_ALONE = dict(void='the void of {} is known; leave it out', inputs='{} has colours alone; leave it out',
-              labels='{} has one set of labels; leave it out')
+_OPTIONS = dict(void=(None, 'the void of {} is known; leave it out'), inputs=('rgb', '{} has no depth'),
+                labels=('semantic', '{} has one set of labels'))    # what they are where nothing is said; who lacks them
 
 def open_pairs(
     data:str,            # 'voc:PATH', 'nyud:PATH', ..., a key of `KINDS`; 'scenes:', or a PATH that is recognised
     split:str='train',   # 'train', 'val' or 'test'; where there are lists any NAME that has a NAME.txt
     size=None,           # (h, w), or None for the images' own
     void:int=None,       # of voc and folder: an id that counts nowhere, beside 255
-    inputs:str='rgb',    # of nyud and scenes: 'rgbd', 'hha' or 'rgb-hha'
-    labels:str=None,     # where there are several: 'both' of siftflow and scenes, '59' of context, '32' of camvid, ...
+    inputs:str='rgb',    # where there is depth, nyud and scenes: 'rgbd', 'hha' or 'rgb-hha' too
+    labels:str='semantic',   # where there are several: 'geometric' and 'both' of siftflow and scenes, '59' of context, ...
 ):
     "One split of any data set, by its name."
     kind, _, path = recognise(data).partition(':')
-    wanted = {}
-    for name, value, default in (('void', void, None), ('inputs', inputs, 'rgb'), ('labels', labels, None)):
-        if value == default: continue
+    given = dict(void=void, inputs=one_of('inputs', inputs, INPUTS), labels=labels)
+    given = {name: value for name, value in given.items() if value != _OPTIONS[name][0]}
+    for name, value in given.items():
         if name not in signature(KINDS[kind]).parameters:
-            raise InputError(f'{name}={value}: {_ALONE[name].format(kind)}')
-        wanted[name] = value
-    return KINDS[kind](path, split, size, **wanted)
+            raise InputError(f'{name}={value!r}: {_OPTIONS[name][1].format(kind)}')
+    return KINDS[kind](path, split, size, **given)
 
 def open_dls(
     data:str,       # as for `open_pairs`
     size=None,      # (h, w) for training
     bs:int=4,
-    inputs:str='rgb', labels:str=None,    # as for `open_pairs`
+    inputs:str='rgb', labels:str='semantic',    # as for `open_pairs`
     **kwargs,       # for `make_dls`
 ):
     "Loaders of what is learned and what is checked on: train and val, or what the release takes, such as NYUDv2's trainval and test."
