@@ -43,16 +43,14 @@ class Facts(NamedTuple):
     masks:str          # what they are, and what is void in them
     layouts:tuple      # by which its folder is recognised: names that lie in it together
     learn:tuple        # the splits that are learned and checked on, in the release where it has them
-    inputs:tuple=('rgb',)
 
-_DEPTH = 'rgb', 'rgbd', 'hha', 'rgb-hha'
 DATA_SETS = dict(
     camvid    =Facts('CamVid', dict(train=367, val=101, test=233), {'11': 11, '32': 32},
                      'PNG 0..10, void 11 (SegNet); 32 ids (fastai) or colours (original)',
                      (('train/', 'trainannot/'), ('701_StillsRaw_full/', 'LabeledApproved_full/')), ('train', 'val')),
     nyud      =Facts('NYUDv2', dict(train=381, val=414, trainval=795, test=654), {'40': 40},
                      'HDF5, 894 ids through classMapping40; or .mat 1..40; void 0',
-                     (('nyu_depth_v2_labeled.mat',), ('data/images/', 'segmentation/')), ('trainval', 'test'), _DEPTH),
+                     (('nyu_depth_v2_labeled.mat',), ('data/images/', 'segmentation/')), ('trainval', 'test')),
     siftflow  =Facts('SIFT Flow', dict(trainval=2486, test=200), {'semantic': 33, 'geometric': 3, 'both': 36},
                      '.mat 1..33, void 0, and .mat 1..3, void -1',
                      (('SemanticLabels/', 'GeoLabels/'),), ('trainval', 'test')),
@@ -70,7 +68,7 @@ DATA_SETS = dict(
     sbd       =Facts('SBD', dict(train=8498, val=2857), {'21': 21}, '.mat 0..20, no void',
                      (('cls/', 'img/'), ('dataset/cls/',), ('benchmark_RELEASE/dataset/cls/',)), ('train', 'seg11valid')),
     scenes    =Facts('scenes', dict(train=800, val=200, test=200), {'semantic': 10, 'geometric': 3, 'both': 13},
-                     'drawn', (), ('train', 'val'), _DEPTH),
+                     'drawn', (), ('train', 'val')),
     folder    =Facts("one's own", {}, {'': 0}, 'PNG of ids or colours, void 255',
                      tuple(('images/', f'{masks}/') for masks in MASK_FOLDERS), ('train', 'val')))
 
@@ -200,7 +198,7 @@ def translated(
 )->np.ndarray:
     "The ids of a mask in our numbering; an `InputError` for one that the publisher's has not."
     own = np.asarray(read(file))
-    whole = own.astype(np.int64) if np.isfinite(own).all() else own*0-1+low
+    whole = np.nan_to_num(np.clip(own.astype(float), low-1, low+len(ids)), nan=low-1).astype(np.int64)
     wrong = own[(own != whole) | (whole < low) | (whole >= low+len(ids))]
     if own.ndim != 2 or wrong.size:
         what = f'id {wrong[0]:g} is none of {low} to {low+len(ids)-1}' if wrong.size else f'{own.ndim} axes, wants two'
