@@ -474,8 +474,8 @@ def _nyud_labelled(path, split, crop):
         which = 'testNdxs' if split == 'test' else 'trainNdxs'
         numbers = (read_mat(path.parent/'splits.mat', which).ravel().astype(int)-1).tolist()
         if split != 'test': numbers = _held_out(numbers, split, path)
-    if min(numbers) < 0 or max(numbers) >= n:
-        raise InputError(f'{path}: it holds {n:,} images, the split {split} asks for number {max(numbers)+1}')
+    wrong = [i+1 for i in numbers if not 0 <= i < n]
+    if wrong: raise InputError(f'{path}: it holds {n:,} images, the split {split} asks for number {wrong[0]}')
     to_40 = read_mat(path.parent/'classMapping40.mat', 'mapClass').ravel()
     ids = np.uint8([0, *to_40])-1                    # 0, void, becomes 255
     records = [Inside(path, i, crop and shape == (480, 640)) for i in numbers]
