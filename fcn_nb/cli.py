@@ -274,7 +274,7 @@ def fcn_train(
     stride:Annotated[int, 'stride of the finest score: 32, 16, 8 or 4']=8,
     fc_width:Annotated[int, "width of fc6 and fc7; default: the weights' own, or 512 where they have none"]=None,
     freeze:Annotated[int, 'blocks of a backbone with given weights that stay as they are, from the image on']=2,
-    recipe:Annotated[str, "'modern' (AdamW, one cycle), 'paper' (SGD, momentum 0.9) or 'scenes' (modern, faster: for mini)"]='modern',
+    recipe:Annotated[str, "'modern' (AdamW, one cycle), 'paper' (SGD, momentum 0.9), 'heavy' (the release's: with --bs 1) or 'scenes' (for mini)"]='modern',
     size:Annotated[str, "ROWSxCOLUMNS: train at this area, each image in its own shape; default: as they are"]=None,
     epochs:Annotated[int, 'passes over the training set']=12,
     bs:Annotated[int, 'images in a batch']=4,
@@ -297,7 +297,7 @@ def fcn_train(
     data = recognise(data)
     train = open_pairs(data, 'train', size)
     val = open_pairs(data, 'val', size)
-    augment = Augment(mirror=0.) if recipe == 'paper' else Augment(scale=(.75, 1.5))
+    augment = Augment(mirror=0.) if recipe in ('paper', 'heavy') else Augment(scale=(.75, 1.5))
     dls = make_dls(train, val, bs, augment=augment, seed=seed)
     freeze = freeze if weights else 0
     learn = fcn_learner(dls, backbone, stride, fc_width, weights, recipe, lr, seed=seed, freeze=freeze)
