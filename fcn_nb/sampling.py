@@ -4,8 +4,9 @@
 
 # %% auto #0
 __all__ = ['REDUCTIONS', 'PAPER_BOUND', 'CLAIMS_BOUND', 'BOUND_SIZES', 'FIG5', 'PAPER_FIG5', 'CLAIMS_FIG5', 'FIG5_SIZES',
-           'SINGLE_LAYERS', 'PAPER_LAYERS', 'CLAIMS_LAYERS', 'LAYER_SIZES', 'coarsened', 'upper_bound', 'bound',
-           'LossCurve', 'BlockLoss', 'fig5', 'draw_fig5', 'single_layers']
+           'OPTIMIZERS', 'PAPER_OPTIMIZERS', 'CLAIMS_OPTIMIZERS', 'OPTIMIZER_SIZES', 'SINGLE_LAYERS', 'PAPER_LAYERS',
+           'CLAIMS_LAYERS', 'LAYER_SIZES', 'coarsened', 'upper_bound', 'bound', 'LossCurve', 'BlockLoss', 'fig5',
+           'draw_fig5', 'same_window', 'optimizers', 'single_layers']
 
 # %% ../nbs/15c_sampling.ipynb #15c00004
 import copy, time
@@ -232,6 +233,57 @@ def draw_fig5(
     axes[1].set(xlabel='seconds of training')
     axes[0].legend(fontsize=8)
     return fig
+
+# %% ../nbs/15c_sampling.ipynb #15c00031
+def same_window(
+    momentum:float,  # with one image a step
+    batch:int,       # images a step
+)->tuple:            # (momentum, factor on the rate of a loss summed over the batch)
+    "The momentum and rate with which steps of `batch` images remember as long and move as far as steps of one."
+    p = momentum**batch
+    return p, (1-p)/(1-momentum)
+
+OPTIMIZERS = {     # images a step, momentum, factor on the rate of a loss summed over the batch
+    'batch 20, momentum 0.9':           (20, .9,  1/20),
+    'batch 1, momentum 0.9':            (1,  .9,  1),
+    'batch 1, momentum 0.99':           (1,  .99, 1),
+    'batch 1, momentum 0.9, rate x 10': (1,  .9,  10),
+    'batch 20, as 0.99':                (20, *same_window(.99, 20))}
+PAPER_OPTIMIZERS = {     # VOC 2011, FCN-32s, 2016 version, from memory: mean IU alone
+    'batch 20, momentum 0.9': (None, None, 51.9, None),
+    'batch 1, momentum 0.9':  (None, None, 60.7, None),
+    'batch 1, momentum 0.99': (None, None, 63.6, None)}
+CLAIMS_OPTIMIZERS = [    # of `learned`: mean IU moves late
+    ('batch 20, momentum 0.9', 'batch 1, momentum 0.9', 'a step after each image beats a mean over twenty', 'learned'),
+    ('batch 1, momentum 0.9', 'batch 1, momentum 0.99', 'high momentum beats low', 'learned')]
+OPTIMIZER_SIZES = dict(smoke=dict(train=20,  valid=4,  test=4,   px=48, epochs=1,  lr=3e-8),
+                       full =dict(train=400, valid=24, test=100, px=96, epochs=10, lr=1e-8))
+
+# %% ../nbs/15c_sampling.ipynb #15c00033
+def optimizers(
+    size:str='full',  # a row of `OPTIMIZER_SIZES`
+    seed:int=0,
+    data=None,        # KIND:PATH, as for `open_pairs`: learns from train, scored on val; None: scenes
+    say=print,        # called with a line for each row
+)->list:              # a dict each: model, the four metrics, steps, images, seconds, and `learned`: the share of the
+                      # loss at the start that is gone in the end, on held-out images
+    "FCN-32s with plain SGD on a summed loss: 20 images a step or one, low momentum or high (2016 version)."
+    n = OPTIMIZER_SIZES[size]
+    train, valid, test = _sets(n, seed, data, size)
+    rows = []
+    for name, (bs, momentum, factor) in OPTIMIZERS.items():
+        dls = make_dls(train, valid, bs, seed=seed)
+        steps = n['epochs']*len(dls.train)
+        curve = LossCurve(valid, steps)
+        loss = PixelLoss(reduction='sum')
+        learn = fcn_learner(dls, _ready(), recipe='paper', lr=n['lr']*factor, seed=seed, loss=loss, cbs=[curve])
+        learn.opt_func = partial(learn.opt_func, momentum=momentum)
+        learn.fit_console(n['epochs'], name)
+        (_, _, before), (_, seconds, after) = curve.curve
+        rows.append(dict(model=name, **evaluate(learn.model, test).metrics(), steps=steps, images=steps*bs,
+                         seconds=round(seconds, 1), learned=1-after/before))
+        say(f'{name:36} {steps:5} steps, {rows[-1]["learned"]:.0%} of the loss learned, mean IU {100*rows[-1]["mean_iu"]:.1f}')
+    return rows
 
 # %% ../nbs/15c_sampling.ipynb #15c00041
 SINGLE_LAYERS = {'32s': None, 'pool5': ('pool5',), 'pool4': ('pool4',), 'pool3': ('pool3',)}
