@@ -6,7 +6,7 @@
 __all__ = ['REDUCTIONS', 'PAPER_BOUND', 'CLAIMS_BOUND', 'BOUND_SIZES', 'FIG5', 'PAPER_FIG5', 'CLAIMS_FIG5', 'FIG5_SIZES',
            'OPTIMIZERS', 'PAPER_OPTIMIZERS', 'CLAIMS_OPTIMIZERS', 'OPTIMIZER_SIZES', 'SINGLE_LAYERS', 'PAPER_LAYERS',
            'CLAIMS_LAYERS', 'LAYER_SIZES', 'coarsened', 'upper_bound', 'bound', 'LossCurve', 'BlockLoss', 'fig5',
-           'draw_fig5', 'same_window', 'optimizers', 'single_layers']
+           'draw_fig5', 'fig5_html', 'same_window', 'optimizers', 'single_layers']
 
 # %% ../nbs/15c_sampling.ipynb #15c00004
 import copy, time
@@ -233,6 +233,12 @@ def draw_fig5(
     axes[1].set(xlabel='seconds of training')
     axes[0].legend(fontsize=8)
     return fig
+
+def fig5_html(
+    runs,    # as for `draw_fig5`
+)->str:
+    "The figure, for the page of `fcn_reproduce fig5`."
+    return '<h2>The loss by steps and by the clock</h2>'+html_image(draw_fig5(runs), 'loss on held-out images')
 
 # %% ../nbs/15c_sampling.ipynb #15c00031
 def same_window(
