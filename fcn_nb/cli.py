@@ -281,7 +281,7 @@ def fcn_train(
     stride:Annotated[int, 'stride of the finest score: 32, 16, 8 or 4']=8,
     fc_width:Annotated[int, "width of fc6 and fc7; default: the weights' own, or 512 where they have none"]=None,
     freeze:Annotated[int, 'blocks of a backbone with given weights that stay as they are, from the image on']=2,
-    recipe:Annotated[str, "'modern' (AdamW, one cycle), 'paper' (SGD, momentum 0.9) or 'scenes' (modern, faster: for mini)"]='modern',
+    recipe:Annotated[str, "'modern' (AdamW, one cycle), 'paper' (SGD, momentum 0.9), 'heavy' (the release's: with --bs 1) or 'scenes' (for mini)"]='modern',
     inputs:Annotated[str, "of data with depth: 'rgb', 'rgbd' (log depth), 'hha' or 'rgb-hha'"]='rgb',
     labels:Annotated[str, "of data with two label sets: 'semantic', 'geometric' or 'both', a head for each"]='semantic',
     fusion:Annotated[str, "of what stands behind the colours: 'early', one net sees all, or 'late', a net of its own"]='early',
@@ -307,7 +307,7 @@ def fcn_train(
     if recipe not in RECIPES: raise InputError(f'--recipe {recipe}: there is {", ".join(RECIPES)}')
     data = recognise(data)
     train, val = (open_pairs(data, split, size, inputs=inputs, labels=labels) for split in ('train', 'val'))
-    augment = Augment(mirror=0.) if recipe == 'paper' else Augment(scale=(.75, 1.5))
+    augment = Augment(mirror=0.) if recipe in ('paper', 'heavy') else Augment(scale=(.75, 1.5))
     dls = make_dls(train, val, bs, augment=augment, seed=seed)
     freeze = freeze if weights else 0
     learn = fcn_learner(dls, backbone, stride, fc_width, weights, recipe, lr, seed=seed, freeze=freeze, fusion=fusion)
