@@ -41,6 +41,7 @@ class FCN(nn.Module):
         layers=None,                # maps with a score, deep to fine, such as ('pool4',); None: as `stride` says
         fuse:str='sum',             # 'sum', or 'max': the paper's negative result
         channels:int=3,             # of the input: 4 is RGB and depth; new ones start as the mean of the others
+                                    # (one or two: what a grey image is to the first layer)
         pool5_stride:int=2,         # 1: pool5 keeps every cell, fc6 is rarefied; no pool4 beside that map
     ):
         super().__init__()
@@ -54,7 +55,7 @@ class FCN(nn.Module):
         self.config = dict(arch=net.arch, fc_width=net.fc_width, classes=classes, padding=padding,
                            learn_upsampling=learn_upsampling, fuse=fuse, channels=channels,
                            pool5_stride=pool5_stride)
-        if channels > 3: _widen(self, channels, net)
+        if channels != 3: _widen(self, channels, net)
         if pool5_stride == 1: _keep_pool5(self)
         _set_padding(self.backbone, self.fc, padding, net)
         self.score, self.up = nn.ModuleDict(), nn.ModuleDict()
@@ -117,8 +118,8 @@ def _check_settings(classes, fuse, channels, pool5_stride):
         raise InputError(f'classes={repr(classes)[:60]}: wants 1 to {MAX_CLASSES}, or a tuple of up to '
                          f'{_MAX_HEADS} such, one for each head')
     if fuse not in [*FUSE]: raise InputError(f"fuse={fuse!r}: wants 'sum' or 'max'")
-    if not _is_whole(channels, 3, _MAX_CHANNELS):
-        raise InputError(f'channels={channels!r}: wants 3 to {_MAX_CHANNELS}')
+    if not _is_whole(channels, 1, _MAX_CHANNELS):
+        raise InputError(f'channels={channels!r}: wants 1 to {_MAX_CHANNELS}')
     if pool5_stride not in (1, 2): raise InputError(f'pool5_stride={pool5_stride}: wants 1 or 2')
 
 def _check_channels(x, channels):
@@ -281,12 +282,17 @@ def _widen(net, channels, classifier):
         raise InputError(f'channels={channels}: {classifier.arch} reads three')
     first, more = first_conv(net.backbone), channels-3
     w = first.weight.detach()
-    first.weight = nn.Parameter(torch.cat([w, *[w.mean(1, keepdim=True)]*more], 1))
+    if more > 0: w = torch.cat([w, *[w.mean(1, keepdim=True)]*more], 1)
+    else: w = torch.cat([w.sum(1, keepdim=True)/channels]*channels, 1)      # one band or two see what a grey image does
+    first.weight = nn.Parameter(w)
     first.in_channels = channels
     c = net.preprocess.config
-    net.preprocess = Preprocess([*net.preprocess.order, *range(3, channels)], c['scale'],
-        mean=[*c['mean'], *[0.]*more],
-        std=[*c['std'], *[c['scale']]*more])     # undoes the factor on the bytes of an image
+    if more < 0: order, mean, std = [], [], []
+    else: order, mean, std = net.preprocess.order, c['mean'], c['std']
+    new = range(len(order), channels)
+    net.preprocess = Preprocess([*order, *new], c['scale'], colours=len(order),
+        mean=[*mean, *[0. for _ in new]],
+        std=[*std, *[c['scale'] for _ in new]])     # undoes the factor on the bytes of an image
 
 def _keep_pool5(net):
     "pool5 at stride 1 and fc6 rarefied: the same weights on a map of stride 16."
@@ -375,7 +381,8 @@ def _side_by_side(p, q):
     a, b = p.config, q.config
     if a['scale'] != b['scale']: raise InputError('late fusion: the two nets scale their images differently')
     order = [*p.order, *(len(p.order)+i for i in q.order)]
-    return Preprocess(order, a['scale'], a['mean']+b['mean'], a['std']+b['std'])
+    colours = p.colours if p.colours < len(p.order) else p.colours+q.colours
+    return Preprocess(order, a['scale'], a['mean']+b['mean'], a['std']+b['std'], colours)
 
 def streams(
     model,   # an `FCN` or a `LateFusion`
