@@ -103,12 +103,14 @@ def proposals(
     "Boxes of a grid and around segments, each with the segments that lie in it."
     parts = segments(image)
     area = np.bincount(parts.ravel())
+    at_border = np.concatenate([parts[0], parts[-1], parts[:, 0], parts[:, -1]])
+    free = ~np.isin(np.arange(len(area)), at_border)
     found = []
     for box in dict.fromkeys([*_grid(*parts.shape), *_bounds(parts+1, _LARGEST)]):
         top, left, bottom, right = box
         seen = parts[top:bottom, left:right]
-        part_of = np.bincount(seen.ravel(), minlength=len(area)) >= _INSIDE*area
-        found.append(Proposal(box, part_of[seen]))
+        part_of = free & (np.bincount(seen.ravel(), minlength=len(area)) >= _INSIDE*area)
+        if part_of[seen].any(): found.append(Proposal(box, part_of[seen]))
     return found
 
 # %% ../nbs/15d_comparisons.ipynb #15d0000c
