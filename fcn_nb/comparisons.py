@@ -4,8 +4,10 @@
 
 # %% auto #0
 __all__ = ['COMPARISON_SIZES', 'PAPER_TABLE3', 'PAPER_TABLE3_2012', 'PAPER_SECONDS', 'CLAIMS_TABLE3', 'PAPER_CONTEXT',
-           'CLAIMS_CONTEXT', 'Proposal', 'segments', 'proposals', 'score_crops', 'paint', 'two_stage', 'object_boxes',
-           'crop_classifier', 'Timed', 'timed', 'table3', 'ObjectPairs', 'context']
+           'CLAIMS_CONTEXT', 'PAPER_TABLE5', 'PAPER_GEOMETRIC', 'CLAIMS_TABLE5', 'PAPER_TABLE4', 'CLAIMS_TABLE4',
+           'Proposal', 'segments', 'proposals', 'square_crop', 'score_crops', 'paint', 'two_stage', 'object_boxes',
+           'crop_classifier', 'Timed', 'timed', 'table3', 'ObjectPairs', 'context', 'StepTimes', 'StepStart', 'table5',
+           'as_released', 'DepthGradients', 'WithoutDepth', 'table4']
 
 # %% ../nbs/15d_comparisons.ipynb #15d00004
 import copy, time
@@ -14,6 +16,7 @@ from statistics import median
 from typing import NamedTuple
 
 import numpy as np, torch, torch.nn.functional as F
+from fastai.callback.core import Callback
 from fastai.data.core import DataLoaders
 from fastai.learner import Learner
 from fastai.torch_core import default_device
@@ -21,6 +24,7 @@ from PIL import Image, ImageFilter
 from scipy.ndimage import find_objects, label
 
 from .core import *
+from .weights import *
 from .backbones import *
 from .metrics import *
 from .scenes import *
@@ -116,8 +120,12 @@ def proposals(
 # %% ../nbs/15d_comparisons.ipynb #15d0000c
 _SURE = .9      # a class's share of a proposal's softmax from which on it is painted; chosen on 16 scenes of `valid`
 
-def _cut(image, box, size):
-    "The square around a box, as an image of size x size; what lies beyond the border is black."
+def square_crop(
+    image,        # H x W x 3 uint8
+    box,          # top, left, bottom, right
+    size:int,     # pixels
+)->np.ndarray:    # size x size x 3
+    "The square around a box; what lies beyond the border is black."
     top, left, bottom, right = box
     side = max(bottom-top, right-left)
     y, x = (top+bottom-side)//2, (left+right-side)//2
@@ -158,7 +166,7 @@ def two_stage(
 )->np.ndarray:       # H x W ids
     "The mask of an image by proposals and a classifier that looks at each of them."
     found = proposals(image)
-    scores = score_crops(net, [_cut(image, p.box, net.size) for p in found])
+    scores = score_crops(net, [square_crop(image, p.box, net.size) for p in found])
     return paint(found, scores, image.shape[:2])
 
 # %% ../nbs/15d_comparisons.ipynb #15d00012
@@ -186,7 +194,7 @@ def crop_classifier(
     "A classifier of the objects in masks, trained on their boxes."
     crops = []
     for i, (image, mask) in enumerate(pairs):
-        crops += [(_cut(image, box, net.size), id) for id, box in object_boxes(mask, rng(seed, i))]
+        crops += [(square_crop(image, box, net.size), id) for id, box in object_boxes(mask, rng(seed, i))]
     if not {id for _, id in crops}-{0}: raise InputError('the masks hold no object that is large enough for a crop')
     train = CropDL(crops, bs, True, seed=seed, drop_last=len(crops) >= bs)
     dls = DataLoaders(train, CropDL(crops[:bs], bs), device=default_device())
@@ -338,3 +346,149 @@ PAPER_CONTEXT = {                      # arXiv v2, in the order of METRICS
 CLAIMS_CONTEXT = [
     ('32s', '16s', 'a skip from pool4 helps'),
     ('16s', '8s', 'a skip from pool3 helps once more')]
+
+# %% ../nbs/15d_comparisons.ipynb #15d00031
+class StepTimes(Callback):
+    "The seconds of each training step."
+    order = 90      # around all others
+    def before_fit(self): self.seconds = []
+    def after_batch(self):
+        if self.training: self.seconds.append(time.perf_counter()-self.began)
+
+class StepStart(Callback):
+    "Where a training step begins, for `StepTimes`."
+    order = -90
+    def before_batch(self): self.step_times.began = time.perf_counter()
+
+def table5(
+    size:str='full',        # a row of `COMPARISON_SIZES`
+    seed:int=0,
+    data:str=None,          # KIND:PATH of a set with two labels, such as siftflow:PATH; None: the embedded scenes
+    say=print,              # called with a line after each net
+    net:Classifier=None,    # to start from; None: mini with the scenes' weights
+)->list:                    # a dict each: model, four metrics, geometric, step_seconds, image_seconds, seconds
+    "One FCN-16s with a semantic and a geometric head against two nets (Table 5)."
+    start = time.time()
+    ready, recipe = _classifier(net)
+    n = COMPARISON_SIZES[size]
+    found, steps = {}, {}
+    for labels in ('both', 'semantic', 'geometric'):
+        dls, test = _sets(data, size, seed, labels=labels)
+        learn = fcn_learner(dls, ready, 16, recipe=recipe, seed=seed, cbs=[StepStart(), StepTimes()])
+        learn.fit_console(n['epochs'], labels)
+        found[labels] = timed(partial(predict, learn.model), learn.model, test)
+        steps[labels] = median(learn.step_times.seconds)
+        accuracies = ', '.join(f'{m.pixel_acc:.1%}' for m in found[labels].matrices)
+        say(f'{labels:10}  pixel acc. {accuracies}  {1e3*steps[labels]:.0f} ms a step')
+
+    def row(name, semantic, geometric, nets):
+        return _row(name, semantic, start, geometric=geometric.pixel_acc, step_seconds=sum(steps[k] for k in nets),
+                    image_seconds=sum(found[k].image_seconds for k in nets))
+    alone = [found[k].matrices[0] for k in ('semantic', 'geometric')]
+    return [row('two heads', *found['both'].matrices, ['both']), row('two nets', *alone, ['semantic', 'geometric'])]
+
+PAPER_TABLE5 = {                       # SIFT Flow, CVPR version, in the order of METRICS, semantic classes
+    'Liu et al.': (76.7, None, None, None),
+    'Tighe et al. 1': (75.6, 41.1, None, None),
+    'Tighe et al. 2': (78.6, 39.2, None, None),
+    'Farabet et al. 1': (72.3, 50.8, None, None),
+    'Farabet et al. 2': (78.5, 29.6, None, None),
+    'Pinheiro et al.': (77.7, 29.8, None, None),
+    'two heads': (85.2, 51.7, 39.5, 76.1)}
+PAPER_GEOMETRIC = {'Tighe et al.': 90.8, 'two heads': 94.3}      # pixel accuracy of the geometric classes
+CLAIMS_TABLE5 = []                     # the paper claims that two heads are as good as two nets: no order
+
+# %% ../nbs/15d_comparisons.ipynb #15d00041
+def as_released(
+    preprocess:Preprocess,  # of colours and channels behind them
+)->Preprocess:
+    "The same with further channels as the release has them: their mean off, one unit as much as one step of a colour's byte."
+    c, k = preprocess.config, preprocess.colours
+    colors = c['std'][:k]
+    others = [sum(colors)/k]*(len(c['std'])-k)
+    return Preprocess(c['order'], c['scale'], c['mean'], [*colors, *others], colours=k)
+
+# %% ../nbs/15d_comparisons.ipynb #15d00044
+class DepthGradients(Callback):
+    "At each step, the gradient of the first layer's weights behind the colours as a share of that of the colours."
+    def before_fit(self): self.shares = []
+
+    def before_step(self):
+        model = unwrapped(self.model)
+        colours, others = first_conv(model.backbone).weight.grad.split([3, model.config['channels']-3], 1)
+        self.shares.append((others.square().mean().sqrt()/colours.square().mean().sqrt()).item())
+
+    def by_epoch(self):
+        "The median share of each epoch."
+        steps = len(self.shares)//self.learn.n_epoch
+        return [median(self.shares[i*steps:(i+1)*steps]) for i in range(self.learn.n_epoch)]
+
+class WithoutDepth:
+    "A set whose channels behind the colours are replaced by their means."
+    def __init__(self,
+        pairs,  # with the interface of `Pairs`
+        mean,   # of each channel, as from `stats`
+    ):
+        self.pairs, self.names, self.colors, self.size = pairs, pairs.names, pairs.colors, pairs.size
+        self.mean = np.float32(mean[3:])
+
+    def __len__(self): return len(self.pairs)
+
+    def __getitem__(self, i):
+        image, mask = self.pairs[i]
+        flat = np.broadcast_to(self.mean, (*mask.shape, len(self.mean)))
+        return np.concatenate([image[..., :3], flat.astype(image.dtype)], 2), mask
+
+# %% ../nbs/15d_comparisons.ipynb #15d00046
+def _early(dls, ready, recipe, seed, released):
+    "A learner of early fusion, with depth as the release has it or standardised, whose gradients are watched."
+    learn = fcn_learner(dls, ready, recipe=recipe, seed=seed, cbs=[DepthGradients()])
+    if released: learn.model.preprocess = as_released(learn.model.preprocess)
+    return learn
+
+def table4(
+    size:str='full',        # a row of `COMPARISON_SIZES`
+    seed:int=0,
+    data:str=None,          # KIND:PATH of a set with depth, such as nyud:PATH; None: the embedded scenes
+    say=print,              # called with a line after each net
+    net:Classifier=None,    # to start from; None: mini with the scenes' weights
+)->list:                    # a dict each: model, four metrics, seconds; of early fusion also gradients, without_depth
+    "Colours, depth as a fourth channel, HHA, and both side by side (Table 4); and early fusion with depth standardised."
+    start = time.time()
+    ready, recipe = _classifier(net)
+    n = COMPARISON_SIZES[size]
+    rows = []
+    def stage(name, epochs, learn, test, early=False):
+        "Train a net, score it and note its row."
+        learn.fit_console(epochs, name)
+        more = {}
+        if early:
+            flat = WithoutDepth(test, learn.dls.train.dataset.stats()[0])
+            more = dict(gradients=learn.depth_gradients.by_epoch(), without_depth=evaluate(learn.model, flat).mean_iu)
+        rows.append(_row(name, evaluate(learn.model, test), start, **more))
+        say(f'{name:22}  mean IU {100*rows[-1]["mean_iu"]:.1f}')
+        return learn
+
+    for name, inputs in (('32s RGB', 'rgb'), ('32s HHA', 'hha')):
+        dls, test = _sets(data, size, seed, inputs=inputs)
+        stage(name, n['epochs'], fcn_learner(dls, ready, recipe=recipe, seed=seed), test)
+    dls, test = _sets(data, size, seed, inputs='rgbd')
+    for name, released in (('32s RGBD', True), ('32s RGBD-standardised', False)):
+        stage(name, n['epochs'], _early(dls, ready, recipe, seed, released), test, early=True)
+    dls, test = _sets(data, size, seed, inputs='rgb-hha')
+    late = stage('32s RGB-HHA', n['epochs'], fcn_learner(dls, ready, recipe=recipe, seed=seed, fusion='late'), test)
+    stage('16s RGB-HHA', n['finer'], refine(late, 16), test)
+    return rows
+
+PAPER_TABLE4 = {                       # NYUDv2, CVPR version, in the order of METRICS
+    'Gupta et al.': (60.3, None, 28.6, 47.0),
+    '32s RGB': (60.0, 42.2, 29.2, 43.9),
+    '32s RGBD': (61.5, 42.4, 30.5, 45.5),
+    '32s HHA': (57.1, 35.2, 24.2, 40.4),
+    '32s RGB-HHA': (64.3, 44.9, 32.8, 48.0),
+    '16s RGB-HHA': (65.4, 46.1, 34.0, 49.5)}
+CLAIMS_TABLE4 = [
+    ('32s RGB', '32s RGBD', 'depth as a fourth channel helps'),
+    ('32s RGBD', '32s RGB-HHA', 'a net of its own for HHA helps more'),
+    ('32s HHA', '32s RGB', 'colours alone tell more than depth alone'),
+    ('32s RGB-HHA', '16s RGB-HHA', 'a skip from pool4 helps here too')]
