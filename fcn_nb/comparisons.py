@@ -22,6 +22,7 @@ from fastai.learner import Learner
 from fastai.torch_core import default_device
 from PIL import Image, ImageFilter
 from scipy.ndimage import find_objects, label
+from torch import nn
 
 from .core import *
 from .weights import *
@@ -52,9 +53,9 @@ def _sets(data, size, seed, **kwargs):
         train, valid, test = (open_pairs(data, split, **kwargs) for split in splits)
     return make_dls(train, valid, n['bs'], seed=seed), test
 
-def _classifier(net, classes=1):
+def _classifier(net):
     "The classifier that a table starts from, and the recipe that suits it."
-    if net is None: return backbone('mini', 'scenes', classes), 'scenes'
+    if net is None: return backbone('mini', 'scenes', len(SCENE_CLASSES)), 'scenes'
     return net, 'modern'
 
 def _row(name, matrix, start, **more):
@@ -183,9 +184,16 @@ def object_boxes(
     chosen = g.permutation(len(empty))[:len(found)]
     return found+[(0, empty[i]) for i in chosen]
 
+def _with_classes(net, classes):
+    "A copy of a classifier whose last layer is new."
+    net = copy.deepcopy(net)
+    name, last = [(name, m) for name, m in net.named_modules() if isinstance(m, nn.Linear)][-1]
+    net.set_submodule(name, nn.Linear(last.in_features, classes))
+    return net
+
 def crop_classifier(
-    pairs,             # images with masks, class 0 the background
-    net:Classifier,    # of as many classes; its weights are the start, and are left as they are
+    pairs,             # images with masks and `names`, class 0 the background
+    net:Classifier,    # whose weights are the start, but for the last layer; it is left as it is
     epochs:int,
     seed:int=0,
     bs:int=32,
@@ -200,7 +208,7 @@ def crop_classifier(
     dls = DataLoaders(train, CropDL(crops[:bs], bs), device=default_device())
     torch.manual_seed(seed)
     cbs = [PreprocessCallback(seed), Autocast(), ConsoleProgress('classifier')]
-    learn = Learner(dls, copy.deepcopy(net), F.cross_entropy, RECIPES['scenes']['opt'], lr=lr, wd=5e-4, cbs=cbs)
+    learn = Learner(dls, _with_classes(net, len(pairs.names)), F.cross_entropy, RECIPES['scenes']['opt'], lr=lr, wd=5e-4, cbs=cbs)
     with learn.no_bar(), learn.no_logging(): learn.fit_one_cycle(epochs)
     return learn.model.eval()
 
@@ -260,11 +268,10 @@ def table3(
     start = time.time()
     n = COMPARISON_SIZES[size]
     dls, test = _sets(data, size, seed)
-    classes = len(test.names)
-    ready, recipe = _classifier(net, classes)
-    if data is not None: ready = crop_classifier(dls.train.dataset, ready, n['epochs'], seed)
-    learn = fcn_learner(dls, _classifier(net)[0], 8, recipe=recipe, seed=seed).fit_console(n['epochs'], 'FCN-8s')
+    ready, recipe = _classifier(net)
+    learn = fcn_learner(dls, ready, 8, recipe=recipe, seed=seed).fit_console(n['epochs'], 'FCN-8s')
     fcn8s = learn.model
+    if data is not None: ready = crop_classifier(dls.train.dataset, ready, n['epochs'], seed)
     systems = {'two-stage': (lambda image: two_stage(ready, image), ready), '8s': (lambda image: predict(fcn8s, image), fcn8s)}
     rows = []
     for name, (draw, inside) in systems.items():
@@ -410,18 +417,18 @@ def as_released(
 
 # %% ../nbs/15d_comparisons.ipynb #15d00044
 class DepthGradients(Callback):
-    "At each step, the gradient of the first layer's weights behind the colours as a share of that of the colours."
-    def before_fit(self): self.shares = []
+    "The gradient of the first layer's weights behind the colours as a share of that of the colours."
+    def before_fit(self): self.squares = []        # a pair a step: of the colours, of the channels behind them
 
     def before_step(self):
         model = unwrapped(self.model)
-        colours, others = first_conv(model.backbone).weight.grad.split([3, model.config['channels']-3], 1)
-        self.shares.append((others.square().mean().sqrt()/colours.square().mean().sqrt()).item())
+        parts = first_conv(model.backbone).weight.grad.split([3, model.config['channels']-3], 1)
+        self.squares.append([g.square().mean().item() for g in parts])
 
     def by_epoch(self):
-        "The median share of each epoch."
-        steps = len(self.shares)//self.learn.n_epoch
-        return [median(self.shares[i*steps:(i+1)*steps]) for i in range(self.learn.n_epoch)]
+        "The share of each epoch, of root mean squares over its steps."
+        squares = np.array(self.squares).reshape(self.learn.n_epoch, -1, 2).mean(1)
+        return np.sqrt(squares[:, 1]/squares[:, 0]).tolist()
 
 class WithoutDepth:
     "A set whose channels behind the colours are replaced by their means."
