@@ -164,6 +164,10 @@ def experiments():
     from fcn_nb.experiments import reproduce
     with tempfile.TemporaryDirectory() as d: assert len(reproduce(d, size='smoke', say=lambda line: None)['table2']) == 7
 
+def comparisons():
+    from fcn_nb.comparisons import table5
+    assert [r['model'] for r in table5('smoke', say=lambda line: None)] == ['two heads', 'two nets']
+
 def ended(command, *args, **kwargs):
     "(exit code, what it printed, its lines on stderr) of a command."
     import contextlib, io
