@@ -6,9 +6,9 @@
 __all__ = ['VOID', 'MAX_CLASSES', 'WHITES', 'IMAGE_FORMATS', 'MAX_PIXELS', 'VOC_CLASSES', 'printable', 'reason', 'InputError',
            'test_same', 'rng', 'torch_rng', 'free_memory', 'check_memory', 'out_of_memory', 'memory_errors', 'upright',
            'is_wide', 'wide_range', 'white_of', 'check_file', 'open_image', 'read_image', 'read_upright', 'wide_top',
-           'bands_in', 'read_bands', 'looked_at', 'write_aside', 'write_file', 'check_overwrite', 'palette', 'colorize',
-           'overlay', 'show_images', 'legend', 'show_scores', 'html_page', 'html_table', 'html_image', 'progress',
-           'shared']
+           'bands_in', 'read_bands', 'as_picture', 'is_headed', 'heads_of', 'one_of', 'looked_at', 'write_aside',
+           'write_file', 'check_overwrite', 'palette', 'colorize', 'overlay', 'show_images', 'legend', 'show_scores',
+           'html_page', 'html_table', 'html_image', 'progress', 'shared']
 
 # %% ../nbs/00_core.ipynb #7b547788
 import base64, html, io
@@ -414,6 +414,38 @@ def read_bands(
         raise InputError(f'{path}: {(~np.isfinite(a)).sum()} of its numbers are nan or infinite; '
                          'give them a value, and make the pixels void')
     return np.ascontiguousarray(a)
+
+# %% ../nbs/00_core.ipynb #ba2d0014
+def as_picture(
+    image,        # H x W x channels
+    colours:int,  # 3, or 0 where the first three are no RGB
+)->np.ndarray:    # H x W x 3 uint8
+    "Something to look at: the colours, or else the first three channels (or the first), each stretched to 0..255."
+    if colours: return image[..., :3].astype(np.uint8)
+    a = image[..., :3] if image.shape[2] > 2 else image[..., [0, 0, 0]]
+    low, high = a.min((0, 1)), a.max((0, 1))
+    return ((a-low)/np.maximum(high-low, 1e-9)*255).astype(np.uint8)
+
+# %% ../nbs/00_core.ipynb #ba2d0006
+def is_headed(
+    names,  # of classes; for several heads a list for each
+)->bool:
+    "Whether these are the classes of several heads."
+    return not isinstance(names[0], str)
+
+def heads_of(
+    names,  # as for `is_headed`
+)->list:
+    "The class names of each head, in a list for each."
+    return list(names) if is_headed(names) else [names]
+
+def one_of(
+    name,     # of an argument
+    value, allowed,
+):            # the value
+    "An `InputError` for a value that is none of those allowed."
+    if value not in [*allowed]: raise InputError(f'{name}={value!r}: there is {", ".join(allowed)}')
+    return value
 
 # %% ../nbs/00_core.ipynb #c0de0802
 def looked_at(

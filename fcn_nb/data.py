@@ -4,11 +4,11 @@
 
 # %% auto #0
 __all__ = ['GREY', 'INPUTS', 'LABELS', 'IMAGE_SUFFIXES', 'MASK_FOLDERS', 'read_mask', 'check_pair', 'resize', 'MaskCounts',
-           'is_headed', 'heads_of', 'head_masks', 'channel_stats', 'one_headed', 'same_palette', 'Head', 'Pairs',
-           'one_of', 'with_depth', 'ScenePairs', 'Augment', 'pad_to', 'pad_batch', 'SegDL', 'as_picture', 'ClassCount',
-           'MaskReport', 'absent_classes', 'check_masks', 'make_dls', 'scenes_dls', 'read_lines', 'read_classes',
-           'void_ids', 'say', 'Classes', 'classes_in', 'find_folder', 'images_in', 'files_by_name', 'match_masks',
-           'read_list', 'in_split', 'pairs_of', 'folder_pairs', 'folder_dls']
+           'head_masks', 'channel_stats', 'one_headed', 'same_palette', 'Head', 'Pairs', 'with_depth', 'ScenePairs',
+           'Augment', 'pad_to', 'pad_batch', 'SegDL', 'ClassCount', 'MaskReport', 'absent_classes', 'check_masks',
+           'make_dls', 'scenes_dls', 'read_lines', 'read_classes', 'void_ids', 'say', 'Classes', 'classes_in',
+           'find_folder', 'images_in', 'files_by_name', 'match_masks', 'read_list', 'in_split', 'pairs_of',
+           'folder_pairs', 'folder_dls']
 
 # %% ../nbs/09_data.ipynb #91ce7ca0
 import copy, hashlib, os, re, unicodedata
@@ -252,18 +252,6 @@ class _ImageSet:
         if not hasattr(self, 'measured'): self.measured = channel_stats(self, sample)
         return self.measured
 
-def is_headed(
-    names,  # of classes; for several heads a list for each
-)->bool:
-    "Whether these are the classes of several heads."
-    return not isinstance(names[0], str)
-
-def heads_of(
-    names,  # as for `is_headed`
-)->list:
-    "The class names of each head, in a list for each."
-    return list(names) if is_headed(names) else [names]
-
 def head_masks(
     mask,  # H x W, or H x W x heads
 )->list:
@@ -479,14 +467,6 @@ def _check_count(names):
 INPUTS = {'rgb': (3, 3), 'rgbd': (4, 3), 'hha': (3, 0), 'rgb-hha': (6, 3)}     # channels; how many of the first are RGB
 LABELS = 'semantic', 'geometric', 'both'
 
-def one_of(
-    name,     # of an argument
-    value, allowed,
-):            # the value
-    "An `InputError` for a value that is none of those allowed."
-    if value not in [*allowed]: raise InputError(f'{name}={value!r}: there is {", ".join(allowed)}')
-    return value
-
 def with_depth(
     image,       # H x W x 3 uint8
     depth,       # H x W metres
@@ -615,21 +595,12 @@ class SegDL(DataLoader):
     def show_batch(self, n=8, cols=4):
         "Draw the images of the first batch under their masks, and the colours of the classes."
         x, y = next(iter(self))
-        shown = as_picture(x[:n], getattr(self.dataset, 'colours', 3)).permute(0, 2, 3, 1).cpu()
+        images = x[:n].permute(0, 2, 3, 1).cpu().numpy()
+        shown = [as_picture(image, getattr(self.dataset, 'colours', 3)) for image in images]
         first = one_headed(self.dataset)[0]
         masks = (y[:n, 0] if is_headed(self.dataset.names) else y[:n]).cpu()
         show_images([overlay(image, mask, first.colors) for image, mask in zip(shown, masks)], cols=cols)
         legend(first.names, first.colors)
-
-def as_picture(
-    x,            # N x channels x H x W
-    colours:int,  # 3, or 0 where none is RGB
-):                # N x 3 x H x W uint8
-    "Something to look at: the colours, or else the first three channels (or the first), stretched to 0..255."
-    if colours: return x[:, :3].byte()
-    x = (x[:, :3] if x.shape[1] > 2 else x[:, :1].expand(-1, 3, -1, -1)).float()
-    low, high = x.amin((0, 2, 3), keepdim=True), x.amax((0, 2, 3), keepdim=True)
-    return ((x-low)/(high-low).clamp(min=1e-9)*255).byte()
 
 # %% ../nbs/09_data.ipynb #e7a40b11
 @dataclass

@@ -93,6 +93,20 @@ def _look(self:Preprocess, x):
             self.warned = True
             return
 
+_IMAGE_STD = 57.6    # of the pixels of ImageNet, 0..255: what a first layer is used to
+
+@patch
+def measured(self:Preprocess,
+    mean, std,      # of each channel of a data set, as it comes
+    colours:int,    # 3: the first three are RGB, and keep what this has for them; 0: none is
+)->Preprocess:
+    "This preprocessing for other channels: they get the mean off, and the deviation that colours have."
+    c, new = self.config, range(colours, len(mean))
+    unit = sum(c['std'])/len(c['std'])/_IMAGE_STD
+    stds = [(std[i] or 1.)*unit for i in new]              # a band of one value stays as it is
+    return Preprocess([*self.order[:colours], *new], c['scale'], colours=colours,
+        mean=[*c['mean'][:colours], *(c['scale']*mean[i] for i in new)], std=[*c['std'][:colours], *stds])
+
 CAFFE = dict(order='BGR', scale=1., mean=(103.939, 116.779, 123.68))                        # VGG's own release
 IMAGENET = dict(order='RGB', scale=1/255, mean=(.485, .456, .406), std=(.229, .224, .225))  # torchvision
 
