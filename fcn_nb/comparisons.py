@@ -5,9 +5,9 @@
 # %% auto #0
 __all__ = ['COMPARISON_SIZES', 'PAPER_TABLE3', 'PAPER_TABLE3_2012', 'PAPER_SECONDS', 'CLAIMS_TABLE3', 'PAPER_CONTEXT',
            'CLAIMS_CONTEXT', 'PAPER_TABLE5', 'PAPER_GEOMETRIC', 'CLAIMS_TABLE5', 'PAPER_TABLE4', 'CLAIMS_TABLE4',
-           'Proposal', 'segments', 'proposals', 'square_crop', 'score_crops', 'paint', 'two_stage', 'object_boxes',
-           'crop_classifier', 'Timed', 'timed', 'table3', 'ObjectPairs', 'context', 'StepTimes', 'StepStart', 'table5',
-           'as_released', 'DepthGradients', 'WithoutDepth', 'table4']
+           'Proposal', 'color_segments', 'region_proposals', 'square_crop', 'score_crops', 'paint_proposals',
+           'two_stage', 'object_boxes', 'crop_classifier', 'TimedEvaluation', 'evaluate_timed', 'table3', 'ObjectPairs',
+           'context', 'StepTimes', 'StepStart', 'table5', 'released_depth', 'DepthGradients', 'WithoutDepth', 'table4']
 
 # %% ../nbs/15d_comparisons.ipynb #15d00004
 import copy, time
@@ -72,7 +72,7 @@ class Proposal(NamedTuple):
     box:tuple        # top, left, bottom, right
     inside:np.ndarray
 
-def segments(
+def color_segments(
     image,          # H x W x 3 uint8
     colors:int=6,   # that the image is reduced to
 )->np.ndarray:      # H x W whole numbers from 0
@@ -102,11 +102,11 @@ def _bounds(parts, largest):
         large = box[2]-box[0] > largest*h or box[3]-box[1] > largest*w
         if n >= _SMALLEST*h*w and not large: yield box
 
-def proposals(
+def region_proposals(
     image,  # H x W x 3 uint8
 )->list:    # of `Proposal`
     "Boxes of a grid and around segments, each with the segments that lie in it."
-    parts = segments(image)
+    parts = color_segments(image)
     area = np.bincount(parts.ravel())
     at_border = np.concatenate([parts[0], parts[-1], parts[:, 0], parts[:, -1]])
     free = ~np.isin(np.arange(len(area)), at_border)
@@ -147,7 +147,7 @@ def score_crops(
         found.append(net(net.preprocess(x)).softmax(1).cpu())
     return torch.cat(found).numpy()
 
-def paint(
+def paint_proposals(
     proposals,   # list of `Proposal`
     scores,      # proposals x classes; class 0 is the background
     shape,       # of the image: H x W
@@ -166,9 +166,9 @@ def two_stage(
     image,           # H x W x 3 uint8
 )->np.ndarray:       # H x W ids
     "The mask of an image by proposals and a classifier that looks at each of them."
-    found = proposals(image)
+    found = region_proposals(image)
     scores = score_crops(net, [square_crop(image, p.box, net.size) for p in found])
-    return paint(found, scores, image.shape[:2])
+    return paint_proposals(found, scores, image.shape[:2])
 
 # %% ../nbs/15d_comparisons.ipynb #15d00012
 def object_boxes(
@@ -229,17 +229,17 @@ class _NetTime:
     def remove(self):
         for hook in self.hooks: hook.remove()
 
-class Timed(NamedTuple):
+class TimedEvaluation(NamedTuple):
     "What drawing the masks of a set gave."
     matrices:list          # a `ConfusionMatrix` of each head
     image_seconds:float    # median, from the bytes to the mask
     net_seconds:float      # of it, in the net; median
 
-def timed(
+def evaluate_timed(
     draw,      # a function of an image that gives its mask; for several heads a tuple of masks
     net,       # that `draw` uses
     pairs,     # images and ground truths
-)->Timed:
+)->TimedEvaluation:
     "Draw, score and time a set, image by image; the first image is drawn twice, for warmth."
     matrices = [ConfusionMatrix(len(names)) for names in heads_of(pairs.names)]
     whole, inside = [], []
@@ -254,7 +254,7 @@ def timed(
         inside.append(clock.seconds)
         answers = ids if isinstance(ids, tuple) else (ids,)
         for matrix, answer, target in zip(matrices, answers, head_masks(mask)): matrix.update(answer, target)
-    return Timed(matrices, median(whole), median(inside))
+    return TimedEvaluation(matrices, median(whole), median(inside))
 
 # %% ../nbs/15d_comparisons.ipynb #15d00017
 def table3(
@@ -275,7 +275,7 @@ def table3(
     systems = {'two-stage': (lambda image: two_stage(ready, image), ready), '8s': (lambda image: predict(fcn8s, image), fcn8s)}
     rows = []
     for name, (draw, inside) in systems.items():
-        found = timed(draw, inside, test)
+        found = evaluate_timed(draw, inside, test)
         times = dict(image_seconds=found.image_seconds, net_seconds=found.net_seconds)
         rows.append(_row(name, found.matrices[0], start, **times))
         say(f'{name:10}  mean IU {100*rows[-1]["mean_iu"]:.1f}  {1e3*found.image_seconds:.0f} ms an image')
@@ -383,7 +383,7 @@ def table5(
         dls, test = _sets(data, size, seed, labels=labels)
         learn = fcn_learner(dls, ready, 16, recipe=recipe, seed=seed, cbs=[StepStart(), StepTimes()])
         learn.fit_console(n['epochs'], labels)
-        found[labels] = timed(partial(predict, learn.model), learn.model, test)
+        found[labels] = evaluate_timed(partial(predict, learn.model), learn.model, test)
         steps[labels] = median(learn.step_times.seconds)
         accuracies = ', '.join(f'{m.pixel_acc:.1%}' for m in found[labels].matrices)
         say(f'{labels:10}  pixel acc. {accuracies}  {1e3*steps[labels]:.0f} ms a step')
@@ -406,7 +406,7 @@ PAPER_GEOMETRIC = {'Tighe et al.': 90.8, 'two heads': 94.3}      # pixel accurac
 CLAIMS_TABLE5 = []                     # the paper claims that two heads are as good as two nets: no order
 
 # %% ../nbs/15d_comparisons.ipynb #15d00041
-def as_released(
+def released_depth(
     preprocess:Preprocess,  # of colours and channels behind them
 )->Preprocess:
     "The same with further channels as the release has them: their mean off, one unit as much as one step of a colour's byte."
@@ -450,7 +450,7 @@ class WithoutDepth:
 def _early(dls, ready, recipe, seed, released):
     "A learner of early fusion, with depth as the release has it or standardised, whose gradients are watched."
     learn = fcn_learner(dls, ready, recipe=recipe, seed=seed, cbs=[DepthGradients()])
-    if released: learn.model.preprocess = as_released(learn.model.preprocess)
+    if released: learn.model.preprocess = released_depth(learn.model.preprocess)
     return learn
 
 def table4(
