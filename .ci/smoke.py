@@ -186,6 +186,10 @@ def sampling():
     assert len(fig5('smoke', say=lambda line: None)) == 4 and len(single_layers('smoke', say=lambda line: None)) == 4
     assert len(OPTIMIZERS) == 5 and len(CLAIMS_BOUND) == 5
 
+def comparisons():
+    from fcn_nb.comparisons import table5
+    assert [r['model'] for r in table5('smoke', say=lambda line: None)] == ['two heads', 'two nets']
+
 def ended(command, *args, **kwargs):
     "(exit code, what it printed, its lines on stderr) of a command."
     import contextlib, io
