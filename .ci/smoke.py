@@ -164,6 +164,12 @@ def experiments():
     from fcn_nb.experiments import reproduce
     with tempfile.TemporaryDirectory() as d: assert len(reproduce(d, size='smoke', say=lambda line: None)['table2']) == 7
 
+def classifiers():
+    from fcn_nb.classifiers import PAPER_TABLE1, static_columns, table1
+    googlenet = next(r for r in static_columns() if r['model'] == 'FCN-GoogLeNet')
+    assert (googlenet['rf size'], googlenet['rf size, last pool kept']) == (715, PAPER_TABLE1['FCN-GoogLeNet']['rf size'])
+    assert [r['model'] for r in table1('smoke', say=lambda line: None)] == [*PAPER_TABLE1]
+
 def ended(command, *args, **kwargs):
     "(exit code, what it printed, its lines on stderr) of a command."
     import contextlib, io

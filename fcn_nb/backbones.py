@@ -289,7 +289,7 @@ def _is_named(weights):
 
 def backbone(
     arch:str,            # a row of `ARCHS` or the name of a torchvision classifier of local layers
-    weights=None,        # None: random; 'scenes': mini's own, in the package; torchvision's by name or member
+    weights=None,        # None: random; 'scenes': the minis' own, in the package; torchvision's by name or member
                          # ('imagenet': V1); a .safetensors or .pth file
     classes:int=1000,    # class scores of the classifier
     fc_width:int=None,   # width of fc6 and fc7; None: the classifier's own (4096 for vgg16)
