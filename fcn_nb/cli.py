@@ -287,7 +287,7 @@ def fcn_check(
 def fcn_train(
     data:Annotated[str, 'KIND:PATH (camvid, voc, folder, scenes), or a PATH that is recognised'],
     backbone:Annotated[str, 'classifier to start from: vgg16, mini, caffenet, ..., or one of torchvision']='vgg16',
-    weights:Annotated[str, "its weights: 'imagenet', 'scenes' (of mini), or a .safetensors or .pth file; default: random"]=None,
+    weights:Annotated[str, "its weights: 'imagenet', 'scenes' (of the minis), or a .safetensors or .pth file; default: random"]=None,
     stride:Annotated[int, 'stride of the finest score: 32, 16, 8 or 4']=8,
     fc_width:Annotated[int, "width of fc6 and fc7; default: the weights' own, or 512 where they have none"]=None,
     freeze:Annotated[int, 'blocks of a backbone with given weights that stay as they are, from the image on']=2,

@@ -10,7 +10,7 @@ __all__ = ['SIZES', 'CROPS', 'PAPER_TABLE2', 'CLAIMS_TABLE2', 'EXPERIMENTS', 'CA
            'camvid_rows']
 
 # %% ../nbs/15_experiments.ipynb #b5ed8acc
-import copy, html, importlib, json, os, platform, time
+import copy, html, importlib, json, os, platform, shlex, time
 from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryFile
@@ -450,29 +450,31 @@ def reproduce(
 # %% ../nbs/15_experiments.ipynb #15a1000b
 class Experiment(NamedTuple):
     "A table or figure of the paper: who makes it, and what is said of it."
-    module:str       # of fcn_nb; imported when it is asked for
-    title:str        # of its page
-    takes:str        # time for one seed on two cores, on the scenes
-    about:str        # in a phrase, for `fcn_reproduce --list`
-    note:str=''      # in a sentence or two, for its page
-    function:str=''  # in the module; '': of the experiment's name
-    sizes:str='SIZES'        # what the sizes mean, in the module
-    column:str='mean_iu'     # that its claims are about; '-seconds': lower is better
-    needs:str=''     # the data that it cannot do without, such as 'camvid:PATH'
-    keeps:tuple=()   # names of the nets that come with its rows: NAME.safetensors each
+    module:str             # of fcn_nb; imported when it is asked for
+    title:str              # of its page
+    takes:str              # time for one seed on two cores, on the scenes
+    about:str              # in a phrase, for `fcn_reproduce --list`
+    note:str=''            # in a sentence or two, for its page
+    function:str=''        # in the module; '': of the experiment's name
+    sizes:str='SIZES'      # in the module: what the sizes mean
+    column:str='mean_iu'   # that its claims are about; '-seconds': lower is better
+    nets:str='small nets that start from the classifiers in the package'
+    needs:str=''           # the data that it cannot do without, such as 'camvid:PATH'
+    keeps:tuple=()         # names of the nets that come with its rows: NAME.safetensors each
 
 EXPERIMENTS = dict(
     classifier=Experiment('experiments', 'The classifiers in the package', '15 minutes',
         'the weights in the package made again, those of --arch', function='reproduce_classifier'),
     table1=Experiment('classifiers', 'Table 1: three classifiers as FCNs', '3 minutes',
         'CaffeNet-, VGG- and GoogLeNet-like nets as FCN-32s',
-        'Three classifiers, made fully convolutional and fine-tuned. The most accurate classifier need not make the best FCN.'),
+        'Three classifiers, made fully convolutional and fine-tuned: the best classifier need not make the best FCN.'),
     table2=Experiment('experiments', 'Table 2: skips', '4 minutes',
-        'FCN-32s, 16s and 8s with the controls, and Fig. 4', 'What the skips add, and what else could explain it.',
-        function='table2_rows'),
-    camvid=Experiment('experiments', 'CamVid', '18 minutes', 'FCN-8s trained on real streets; needs --data camvid:PATH',
-        'No table of the paper: FCN-8s on CamVid, with the settings of notebook 28. Scored on the test split, and on val.',
-        function='camvid_rows', sizes='CAMVID_SIZES', needs='camvid:PATH', keeps=('FCN-8s',)))
+        'FCN-32s, 16s and 8s with the controls, and Fig. 4',
+        'What the skips add, and what else could explain it.', function='table2_rows'),
+    camvid=Experiment('experiments', 'CamVid', '18 minutes',
+        'FCN-8s trained on real streets; needs --data camvid:PATH',
+        'No table of the paper: FCN-8s with the settings of notebook 28, scored on the test split and on val.',
+        function='camvid_rows', sizes='CAMVID_SIZES', nets='VGG16', needs='camvid:PATH', keeps=('FCN-8s',)))
 
 def experiment_list()->str:
     "The experiments with the time each takes, a line each."
@@ -520,42 +522,55 @@ def claims_over_seeds(
     return found
 
 # %% ../nbs/15_experiments.ipynb #15a10010
+def _number(v, key):
+    "A number as text: a metric in percent with one digit, others with three, or whole."
+    if key in METRICS: return f'{100*v:.1f}'
+    return f'{v:,.0f}' if abs(v) >= 100 or v == round(v) else f'{v:.3g}'
+
 def _shown(values, key):
     "What the seeds found in one cell: the mean, and the lowest and the highest where there are several."
     if not values: return '-'
     if isinstance(values[0], str): return values[0]
-    if key in METRICS: values = [100*v for v in values]
-    def text(v):
-        if key in METRICS: return f'{v:.1f}'
-        return f'{v:,.0f}' if abs(v) >= 100 or v == round(v) else f'{v:.3g}'
-    low, high = text(min(values)), text(max(values))
-    return text(np.mean(values)) if low == high else f'{text(np.mean(values))} ({low} to {high})'
+    mean, low, high = (_number(f(values), key) for f in (np.mean, min, max))
+    return mean if low == high else f'{mean} ({low} to {high})'
+
+def _quoted(paper, model, key):
+    "A figure of the paper as text; metrics stand in percent there."
+    value = paper.get(model, {}).get(key)
+    if value is None: return '-'
+    if isinstance(value, str): return value
+    return f'{value:.1f}' if key in METRICS else f'{value:g}'
+
+def _columns(runs, paper):
+    "(columns of our rows, those that the paper has figures for), the metrics first; curves and the like are left out."
+    cells = [(k, v) for rows in runs for r in rows for k, v in r.items() if k != 'model']
+    found = dict.fromkeys(k for k, v in cells if isinstance(v, (str, int, float)))
+    ours = [k for k in METRICS if k in found]+[k for k in found if k not in METRICS]
+    every = dict.fromkeys([*METRICS, *ours])
+    return ours, [k for k in every if any(figures.get(k) is not None for figures in paper.values())]
 
 def table_columns(
     runs,   # the rows of each seed
-    paper,  # {model: the paper's figures in the order of `METRICS`, in percent, None where it has none; or {column: figure}}
+    paper,  # {model: its figures in the order of `METRICS`, in percent, None where there is none; or {column: figure}}
 )->tuple:   # (heads, lines of text)
     "Our rows beside the paper's; what the paper has and we have not stands below, as quoted."
     paper = {m: v if isinstance(v, dict) else dict(zip(METRICS, v)) for m, v in paper.items()}
-    ours = list(dict.fromkeys(r['model'] for rows in runs for r in rows))
-    theirs = [m for m in paper if m not in ours]
-    keys = dict.fromkeys(k for rows in runs for r in rows for k, v in r.items() if k != 'model' and isinstance(v, (str, int, float)))
-    keys = [k for k in METRICS if k in keys]+[k for k in keys if k not in METRICS]
-    quoted = [k for k in [*METRICS, *keys] if any(v.get(k) is not None for v in paper.values())]
-    quoted = list(dict.fromkeys(quoted))
-    def figure(model, key):
-        value = paper.get(model, {}).get(key)
-        return '-' if value is None else value if isinstance(value, str) else f'{value:.1f}' if key in METRICS else f'{value:g}'
-    heads = ['', *(f'{METRICS.get(k, k)}, ours' for k in keys), *(f'{METRICS.get(k, k)}, paper' for k in quoted)]
-    lines = [[m, *(_shown(_over_seeds(runs, m, k), k) for k in keys), *(figure(m, k) for k in quoted)] for m in ours]
-    lines += [[f'{m} (quoted)', *['-']*len(keys), *(figure(m, k) for k in quoted)] for m in theirs]
+    ours, theirs = _columns(runs, paper)
+    heads = ['', *(f'{METRICS.get(k, k)}, ours' for k in ours), *(f'{METRICS.get(k, k)}, paper' for k in theirs)]
+    lines = []
+    models = list(dict.fromkeys(r['model'] for rows in runs for r in rows))
+    for m in models:
+        cells = [_shown(_over_seeds(runs, m, k), k) for k in ours]
+        lines.append([m, *cells, *(_quoted(paper, m, k) for k in theirs)])
+    for m in paper:
+        if m not in models: lines.append([f'{m} (quoted)', *['-']*len(ours), *(_quoted(paper, m, k) for k in theirs)])
     return heads, lines
 
 def table_text(heads, lines)->str:
     "A table for the terminal."
-    widths = [max(map(len, column)) for column in zip(heads, *lines)]
-    def line(cells): return '  '.join(c.ljust(w) if i == 0 else c.rjust(w) for i, (c, w) in enumerate(zip(cells, widths)))
-    return '\n'.join(map(line, [heads, *lines]))
+    rows = [heads, *lines]
+    first, *widths = [max(map(len, column)) for column in zip(*rows)]
+    return '\n'.join('  '.join([r[0].ljust(first), *(c.rjust(w) for c, w in zip(r[1:], widths))]) for r in rows)
 
 # %% ../nbs/15_experiments.ipynb #15a10011
 _TABLE_BODY = """<h1>{title}</h1>
@@ -569,36 +584,42 @@ _TABLE_BODY = """<h1>{title}</h1>
 <p>By <code>{command}</code> in {seconds:.0f} seconds on {machine}. The numbers stand in results.json.</p>
 <details><summary>Settings</summary><pre>{settings}</pre></details>"""
 
-def _said_of_data(data):
-    "Whether the numbers can be compared with the paper's."
-    if data is None:
-        return ('Ours learned from, and are scored on, the embedded scenes, which this package draws; the paper has '
-                'photographs. The numbers cannot agree, an order can.')
-    return f'Ours learned from, and are scored on, {data}, with small nets that start from classifiers of generated images.'
+_ON_SCENES = ('Ours learned from, and are scored on, the embedded scenes, which this package draws; the paper has '
+              'photographs. The numbers cannot agree, an order can.')
+
+def _said_of_data(data, nets):
+    "What the numbers are of."
+    return f'Ours learned from, and are scored on, {data}, with {nets}.' if data else _ON_SCENES
 
 def _said_of_seeds(seeds, size):
+    "What the numbers can tell."
+    first, last = seeds[0], seeds[-1]
     if size == 'smoke': return 'A smoke test: it only shows that the table is made; the numbers mean nothing.'
-    if len(seeds) == 1: return f'One seed ({seeds[0]}): small differences mean nothing.'
-    return f'{len(seeds)} seeds, {seeds[0]} to {seeds[-1]}: the mean, and the lowest and the highest in brackets.'
+    if first == last: return f'One seed ({first}): small differences mean nothing.'
+    return f'{len(seeds)} seeds, {first} to {last}: the mean, and the lowest and the highest in brackets.'
 
-def _seed_claims_html(found):
+_CLAIMS_BODY = """<h2>Does what the paper claims come out?</h2><div class="words">{table}</div>
+<p class="note">Gains in {of}. "yes": on every seed; "perhaps": in the mean alone.</p>"""
+
+def _seed_claims_html(found, column):
     "The section of the claims; nothing where there are none."
     if not found: return ''
-    lines = [[f'{c.worse} < {c.better}', f'{c.gain:+.1f}', f'{c.low:+.1f} to {c.high:+.1f}', c.verdict, c.meaning] for c in found]
-    table = html_table(['claim', 'gain', 'over the seeds', 'holds', 'meaning'], lines)
-    return (f"<h2>Does what the paper claims come out?</h2><div class=\"words\">{table}</div>"
-            '<p class="note">Gains in points of mean IU where nothing else is said. "yes": on every seed; "perhaps": in the mean '
-            'alone.</p>')
+    lines = []
+    for c in found:
+        seeds = f'{c.low:+.1f} to {c.high:+.1f}'
+        lines.append([f'{c.worse} < {c.better}', f'{c.gain:+.1f}', seeds, c.verdict, c.meaning])
+    of = 'points of mean IU where nothing else is said' if column == 'mean_iu' else column.removeprefix('-')
+    return _CLAIMS_BODY.format(table=html_table(['claim', 'gain', 'over the seeds', 'holds', 'meaning'], lines), of=of)
 
 def _table_page(results, columns, found, more):
     "The page of `reproduce_table`."
     e = EXPERIMENTS[results['experiment']]
     settings = {k: results[k] for k in ('settings', 'recipe', 'versions', 'python')}
-    texts = dict(title=e.title, note=e.note, data=_said_of_data(results['data']), command=results['command'],
+    texts = dict(title=e.title, note=e.note, data=_said_of_data(results['data'], e.nets), command=results['command'],
                  machine=results['machine'], settings=json.dumps(settings, indent=1),
                  seeds=_said_of_seeds(results['seeds'], results['size']))
     texts = {k: html.escape(v) for k, v in texts.items()}
-    body = _TABLE_BODY.format(table=html_table(*columns), claims=_seed_claims_html(found), more=more,
+    body = _TABLE_BODY.format(table=html_table(*columns), claims=_seed_claims_html(found, e.column), more=more,
                               seconds=results['seconds'], **texts)
     return html_page(e.title, body)
 
@@ -608,11 +629,26 @@ def _plain_recipe(name):
     recipe = RECIPES[name]
     return dict(recipe, opt=recipe['opt'].args[0].__name__)
 
-def _command(name, seed, seeds, size, data):
+def _command(name, seeds, size, data):
     "The words that make it again."
-    words = ['fcn_reproduce', name, f'--seed {seed}', f'--seeds {seeds}', f'--size {size}']
-    if data: words.append(f'--data {data}')
-    return ' '.join(words)
+    words = ['fcn_reproduce', name, '--seed', str(seeds[0]), '--seeds', str(len(seeds)), '--size', size]
+    if data: words += ['--data', data]
+    return shlex.join(words)
+
+def _table_results(name, runs, seeds, size, data):
+    "(what results.json holds, the table, the claims) of the rows of some seeds."
+    e = EXPERIMENTS[name]
+    module, _ = _made_by(name)
+    paper = getattr(module, f'PAPER_{name.upper()}', {})
+    found = claims_over_seeds(runs, getattr(module, f'CLAIMS_{name.upper()}', []), e.column)
+    heads, lines = table_columns(runs, paper)
+    settings = getattr(module, e.sizes)[size]
+    results = dict(generator='fcn_nb', experiment=name, title=e.title, size=size, data=data, seeds=seeds,
+        command=_command(name, seeds, size, data), runs=runs, paper=paper,
+        table=[dict(zip(['model', *heads[1:]], line)) for line in lines],
+        claims=[dict(c._asdict(), holds=c.verdict) for c in found],
+        settings=settings, recipe=_plain_recipe(settings.get('recipe', 'scenes')), **_here())
+    return results, (heads, lines), found
 
 def reproduce_table(
     name:str,              # of `EXPERIMENTS`
@@ -629,35 +665,30 @@ def reproduce_table(
     Both files are written anew after each seed, so what has been found stays. An `InputError` before any
     training where they cannot be written, or would replace somebody's own files."""
     if seeds < 1: raise InputError(f'--seeds {seeds}: wants 1 or more')
-    e = EXPERIMENTS[name]
     data = _check_data(name, data)
     start, out = time.time(), Path(out)
     module, make = _made_by(name)
-    paper, claimed = (getattr(module, f'{kind}_{name.upper()}', default) for kind, default in (('PAPER', {}), ('CLAIMS', [])))
     more = getattr(module, f'{name}_html', lambda runs: '')
-    sizes = getattr(module, e.sizes)
     every = range(seed, seed+seeds)
     def file(model, s): return f'{model}.safetensors' if seeds == 1 else f'{model}-seed{s}.safetensors'
-    _ready(out, overwrite, ['results.json', 'report.html', *(file(model, s) for model in e.keeps for s in every)])
+    kept = [file(model, s) for model in EXPERIMENTS[name].keeps for s in every]
+    _ready(out, overwrite, ['results.json', 'report.html', *kept])
     runs, lost = [], []
     for s in every:
         rows = make(size, s, data, say if seeds == 1 else lambda line: say(f'seed {s}  {line}'))
         nets = {r['model']: r.pop('net') for r in rows if 'net' in r}
         runs.append(rows)
-        found = claims_over_seeds(runs, claimed, e.column)
-        columns = table_columns(runs, paper)
-        results = dict(generator='fcn_nb', experiment=name, title=e.title, size=size, data=data,
-            seeds=[*range(seed, s+1)], command=_command(name, seed, len(runs), size, data), runs=runs,
-            paper=paper, table=[dict(zip(('model', *columns[0][1:]), line)) for line in columns[1]],
-            claims=[dict(c._asdict(), holds=c.verdict) for c in found], settings=sizes[size],
-            recipe=_plain_recipe(sizes[size].get('recipe', 'scenes')), **_here(), seconds=time.time()-start)
+        results, table, found = _table_results(name, runs, [*range(seed, s+1)], size, data and printable(data))
+        results['seconds'] = time.time()-start
+        page = _table_page(results, table, found, more(runs))
         lost = _unwritten(out/'results.json', write_file, json.dumps(results, indent=1).encode())
-        lost += _unwritten(out/'report.html', write_file, _table_page(results, columns, found, more(runs)).encode())
+        lost += _unwritten(out/'report.html', write_file, page.encode())
         for model, net in nets.items():
             _, message = keep_model(net, out/file(model, s), overwrite=True)
             if message: lost.append(message)
     for line in lost: say(line)
-    say(table_text(*columns))
+    say(table_text(*table))
+    say(_said_of_seeds(results['seeds'], size))
     return dict(results, unwritten=lost)
 
 # %% ../nbs/15_experiments.ipynb #15a10013
