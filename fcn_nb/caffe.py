@@ -181,7 +181,7 @@ INPUTS = dict(    # what a stream of the release reads: the order of our channel
     context =dict(order='BGR', mean=(104.007, 116.669, 122.679)),
     siftflow=dict(order='BGR', mean=(114.578, 115.294, 108.353)),
     nyud    =dict(order='BGR', mean=(116.190, 97.203, 92.318)),
-    hha     =dict(order='RGB', mean=(132.431, 94.076, 118.477)),
+    hha     =dict(order='RGB', mean=(132.431, 94.076, 118.477), colours=0),
     nyud_d  =dict(order=[2, 1, 0, 3], mean=(116.190, 97.203, 92.318, 7.844)))
 
 class Release(NamedTuple):

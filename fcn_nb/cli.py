@@ -183,34 +183,41 @@ def _check_room(out, model):
 
 # %% ../nbs/16_cli.ipynb #6c1d0004
 def _score(learn, data, kept):
-    "The table of a trained model on val, at the masks' own size."
+    "The table of a trained model on val, at the masks' own size; one for each head."
     from fcn_nb.core import InputError, memory_errors, printable
     from fcn_nb.datasets import open_pairs
     from fcn_nb.predict import evaluate
     try:
-        val = learn.dls.valid_ds if data.startswith('scenes:') else open_pairs(data, 'val')
+        val = learn.dls.valid_ds if data.startswith('scenes:') else open_pairs(data, 'val', **_seen_by(learn.model))
         with memory_errors('scoring', 'score with fcn_eval where there is more'):
-            matrix = evaluate(learn.model, val)
+            found = evaluate(learn.model, val)
     except (InputError, OSError) as e:
         raise _Partly(f'{_line(e)}; the model is written: {printable(kept)}') from None
-    return matrix.table(learn.dls.train_ds.names)
+    return _tables(found, val.names)
+
+def _seen_by(fcn):
+    "What `open_pairs` is to give for a model: its inputs and its labels."
+    by_channels = {3: 'rgb', 4: 'rgbd', 6: 'rgb-hha'}          # of the authors' nets, which do not say it
+    usual = by_channels.get(len(fcn.preprocess.order), 'rgb') if fcn.preprocess.colours else 'hha'
+    two = not isinstance(fcn.config['classes'], int)
+    return dict(inputs=fcn.meta.get('inputs') or usual, labels=fcn.meta.get('labels') or ('both' if two else 'semantic'))
+
+def _tables(found, names):
+    "The table of each head."
+    from fcn_nb.core import heads_of
+    return '\n'.join(m.table(of_head) for m, of_head in zip(found if isinstance(found, list) else [found], heads_of(names)))
 
 # %% ../nbs/16_cli.ipynb #03bb93f1
 def _open_model(model, caffe, net):
     "The model of a file of ours, or the authors' net that --caffe and --net name."
     from fcn_nb.core import InputError
-    from fcn_nb.predict import check_plain, load_model
-    if caffe is None and net is None:
-        fcn = load_model(model)
-        check_plain(fcn, model)
-        return fcn
+    from fcn_nb.predict import load_model
+    if caffe is None and net is None: return load_model(model)
     from fcn_nb.caffe import RELEASE, fcn_from_caffe
     if None in (caffe, net):
         names = ', '.join(RELEASE)
         raise InputError(f'--caffe FILE, --net NAME: want each other; NAME is {names}')
-    fcn = fcn_from_caffe(caffe, net)
-    check_plain(fcn, f'--net {net}')
-    return fcn
+    return fcn_from_caffe(caffe, net)
 
 _CAFFE = 'a .caffemodel of the authors, or the same net as a .pth (pytorch-fcn), in the place of MODEL'
 _NET = 'which of their nets it is: fcn8s, fcn-alexnet, ...'
@@ -292,6 +299,9 @@ def fcn_train(
     fc_width:Annotated[int, "width of fc6 and fc7; default: the weights' own, or 512 where they have none"]=None,
     freeze:Annotated[int, 'blocks of a backbone with given weights that stay as they are, from the image on']=2,
     recipe:Annotated[str, "'modern' (AdamW, one cycle), 'paper' (SGD, momentum 0.9) or 'scenes' (modern, faster: for mini)"]='modern',
+    inputs:Annotated[str, "of data with depth: 'rgb', 'rgbd' (log depth), 'hha' or 'rgb-hha'"]='rgb',
+    labels:Annotated[str, "of data with two label sets: 'semantic', 'geometric' or 'both', a head for each"]='semantic',
+    fusion:Annotated[str, "of what stands behind the colours: 'early', one net sees all, or 'late', a net of its own"]='early',
     size:Annotated[str, "ROWSxCOLUMNS: train at this area, each image in its own shape; default: as they are"]=None,
     epochs:Annotated[int, 'passes over the training set']=12,
     bs:Annotated[int, 'images in a batch']=4,
@@ -309,16 +319,16 @@ def fcn_train(
     from fcn_nb.data import Augment, make_dls
     from fcn_nb.datasets import open_pairs, recognise
     from fcn_nb.learner import RECIPES, fcn_learner
+    from fcn_nb.models import streams
     from fcn_nb.predict import keep_model
     if recipe not in RECIPES: raise InputError(f'--recipe {recipe}: there is {", ".join(RECIPES)}')
     data = recognise(data)
-    train = open_pairs(data, 'train', size)
-    val = open_pairs(data, 'val', size)
+    train, val = (open_pairs(data, split, size, inputs=inputs, labels=labels) for split in ('train', 'val'))
     augment = Augment(mirror=0.) if recipe == 'paper' else Augment(scale=(.75, 1.5))
     dls = make_dls(train, val, bs, augment=augment, seed=seed)
     freeze = freeze if weights else 0
-    learn = fcn_learner(dls, backbone, stride, fc_width, weights, recipe, lr, seed=seed, freeze=freeze)
-    blocks = len(learn.model.backbone)
+    learn = fcn_learner(dls, backbone, stride, fc_width, weights, recipe, lr, seed=seed, freeze=freeze, fusion=fusion)
+    blocks = len(streams(learn.model)[0].backbone)
     _check_room(out, learn.model)
     numbers = sum(p.numel() for p in learn.model.parameters())
     held = f', {freeze} of {blocks} blocks held' if freeze else ''
@@ -343,18 +353,19 @@ def fcn_eval(
 ):
     "Score a model against full-size masks: the paper's four metrics, and every class."
     from fcn_nb.core import InputError
-    from fcn_nb.data import check_masks
+    from fcn_nb.data import check_masks, one_headed
     from fcn_nb.datasets import open_pairs
     from fcn_nb.models import check_classes
     from fcn_nb.predict import evaluate
     if absent not in ('nan', 'zero', 'skip'):
         raise InputError(f"--absent {absent}: wants nan, zero or skip")
     fcn = _open_model(model, caffe, net)
-    pairs = open_pairs(data, split)
+    pairs = open_pairs(data, split, **_seen_by(fcn))
     check_classes(fcn, pairs.names, model or caffe, data)
-    looked = check_masks(pairs, 200)
-    if looked.fooled: raise InputError(f'{data}: {looked.problems[0]}')     # else any net would score 100
-    print(evaluate(fcn, pairs, absent=absent).table(pairs.names))
+    for of_head in one_headed(pairs):
+        looked = check_masks(of_head, 200)
+        if looked.fooled: raise InputError(f'{data}: {looked.problems[0]}')     # else any net would score 100
+    print(_tables(evaluate(fcn, pairs, absent=absent), pairs.names))
 
 # %% ../nbs/16_cli.ipynb #6c1d0005
 def _images_of(paths):
@@ -371,18 +382,17 @@ def _images_of(paths):
     if not files: raise InputError(f'{", ".join(paths)}: no images but hidden ones')
     return files
 
-def _outputs(image, out): return [out/f'{image.stem}.png', out/f'{image.stem}_overlay.jpg']
-
-def _check_outputs(files, out, overwrite, inputs):
+def _check_outputs(files, out, overwrite, inputs, heads):
     "An `InputError` where two images would write one file, or a file would be lost."
     from collections import Counter
     from fcn_nb.core import InputError, check_overwrite
+    from fcn_nb.predict import outputs_of
     count = Counter(f.stem for f in files)
     given = {f.resolve() for f in [*files, *map(Path, inputs)]}
     for f in files:
         if count[f.stem] > 1:
             raise InputError(f'{f}: another image is called {f.stem} too; run them apart')
-        for p in _outputs(f, out):
+        for p in outputs_of(f, out, heads):
             if p.resolve() in given:
                 raise InputError(f'{p}: an input would be overwritten; give another --out')
             check_overwrite(p, overwrite)
@@ -403,7 +413,8 @@ def fcn_predict(
     fcn = _open_model(model, caffe, net)
     files = _images_of(images)
     out = Path(out)
-    _check_outputs(files, out, overwrite, [p for p in (model, caffe) if p])
+    heads = 1 if isinstance(fcn.config['classes'], int) else len(fcn.config['classes'])
+    _check_outputs(files, out, overwrite, [p for p in (model, caffe) if p], heads)
     _check_folder(out)
     failed = 0
     for f in progress(files, 'segmenting'):

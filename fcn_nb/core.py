@@ -6,8 +6,9 @@
 __all__ = ['VOID', 'MAX_CLASSES', 'WHITES', 'IMAGE_FORMATS', 'MAX_PIXELS', 'VOC_CLASSES', 'printable', 'reason', 'InputError',
            'test_same', 'rng', 'torch_rng', 'free_memory', 'check_memory', 'out_of_memory', 'memory_errors', 'upright',
            'is_wide', 'wide_range', 'white_of', 'check_file', 'open_image', 'read_image', 'read_upright', 'wide_top',
-           'looked_at', 'write_aside', 'write_file', 'check_overwrite', 'palette', 'colorize', 'overlay', 'show_images',
-           'legend', 'show_scores', 'html_page', 'html_table', 'html_image', 'progress', 'shared']
+           'bands_in', 'read_bands', 'as_picture', 'is_headed', 'heads_of', 'one_of', 'looked_at', 'write_aside',
+           'write_file', 'check_overwrite', 'palette', 'colorize', 'overlay', 'show_images', 'legend', 'show_scores',
+           'html_page', 'html_table', 'html_image', 'progress', 'shared']
 
 # %% ../nbs/00_core.ipynb #7b547788
 import base64, html, io
@@ -358,6 +359,93 @@ def wide_top(
     "The largest number in a file of wide greys; None where it has 8 bits, or says what is white as PGM does."
     im = open_image(path)
     if is_wide(im) and im.format != 'PPM': return wide_range(im, path)[1]
+
+# %% ../nbs/00_core.ipynb #ba2d0002
+_BAND_TYPES = dict(uint8=np.uint8, int8=np.float32, uint16=np.float32, int16=np.float32, uint32=np.float32, int32=np.float32,
+                   float16=np.float32, float32=np.float32, float64=np.float32)
+_RGB_PHOTO = 2       # of PhotometricInterpretation
+
+@contextmanager
+def _opened_bands(path):
+    "A TIFF as tifffile has it; whatever a foreign file makes it raise becomes a line."
+    from tifffile import TiffFile      # half a second, and most images need it not
+    path = check_file(path)
+    try:
+        with TiffFile(path) as f: yield f
+    except InputError: raise
+    except MemoryError: raise InputError(f'{path}: not enough memory for this image; make it smaller') from None
+    except Exception as e:
+        raise InputError(f'{path}: cannot be read as bands ({reason(e)}); save it as TIFF, deflated or plain') from None
+
+def bands_in(
+    path,    # an image file
+)->tuple:    # (bands, how many of the first are RGB bytes: 3 or 0); (0, 3) for a picture, such as `read_image` reads
+    "Whether a file holds bands that are not colours: then `read_bands` is for it."
+    with open(check_file(path), 'rb') as f: is_tiff = f.read(4) in (b'II*\0', b'MM\0*', b'II+\0', b'MM\0+')
+    if not is_tiff: return 0, 3
+    with _opened_bands(path) as f:
+        page = f.pages[0]
+        n, extra = page.samplesperpixel, page.extrasamples
+        if n == 1: n = f.series[0].shape[0] if f.series[0].axes == 'CYX' else 1
+    alpha_alone = len(extra) == 1 and extra[0] in (1, 2)
+    if n-alpha_alone in (1, 3): return 0, 3
+    return n, 3 if page.photometric == _RGB_PHOTO and page.dtype == np.uint8 else 0
+
+def read_bands(
+    path,           # a TIFF
+)->np.ndarray:      # H x W x bands: bytes as they are, all other numbers float32
+    "Every band of a TIFF; an `InputError` for one that is turned, has pages, or numbers that are not finite."
+    with _opened_bands(path) as f:
+        s = f.series[0]
+        if len(f.series) > 1 or s.axes not in ('YX', 'YXS', 'SYX', 'CYX'):
+            raise InputError(f'{path}: it holds {len(f.pages)} images, not bands of one; save each as a file of its own')
+        shape = dict(zip(s.axes, s.shape))
+        tag = f.pages[0].tags.get(_ORIENTATION)
+        if tag and tag.value != 1: raise InputError(f'{path}: it lies turned (orientation {tag.value}); save it upright')
+        if s.dtype.name not in _BAND_TYPES: raise InputError(f'{path}: its numbers are {s.dtype}; save them as bytes or floats')
+        _check_pixels(path, (shape['X'], shape['Y']))
+        tile = f.pages[0].tilewidth, f.pages[0].tilelength      # a whole one is decoded, however small the image is
+        _check_pixels(path, tile)
+        check_memory(3*4*s.size, path, 'make it smaller or cut it up')
+        a = s.asarray().astype(_BAND_TYPES[s.dtype.name], copy=False)
+    if a.ndim == 2: a = a[..., None]
+    if s.axes in ('SYX', 'CYX'): a = a.transpose(1, 2, 0)
+    if not np.isfinite(a).all():
+        raise InputError(f'{path}: {(~np.isfinite(a)).sum()} of its numbers are nan or infinite; '
+                         'give them a value, and make the pixels void')
+    return np.ascontiguousarray(a)
+
+# %% ../nbs/00_core.ipynb #ba2d0014
+def as_picture(
+    image,        # H x W x channels
+    colours:int,  # 3, or 0 where the first three are no RGB
+)->np.ndarray:    # H x W x 3 uint8
+    "Something to look at: the colours, or else the first three channels (or the first), each stretched to 0..255."
+    if colours: return image[..., :3].astype(np.uint8)
+    a = image[..., :3] if image.shape[2] > 2 else image[..., [0, 0, 0]]
+    low, high = a.min((0, 1)), a.max((0, 1))
+    return ((a-low)/np.maximum(high-low, 1e-9)*255).astype(np.uint8)
+
+# %% ../nbs/00_core.ipynb #ba2d0006
+def is_headed(
+    names,  # of classes; for several heads a list for each
+)->bool:
+    "Whether these are the classes of several heads."
+    return not isinstance(names[0], str)
+
+def heads_of(
+    names,  # as for `is_headed`
+)->list:
+    "The class names of each head, in a list for each."
+    return list(names) if is_headed(names) else [names]
+
+def one_of(
+    name,     # of an argument
+    value, allowed,
+):            # the value
+    "An `InputError` for a value that is none of those allowed."
+    if value not in [*allowed]: raise InputError(f'{name}={value!r}: there is {", ".join(allowed)}')
+    return value
 
 # %% ../nbs/00_core.ipynb #c0de0802
 def looked_at(

@@ -88,13 +88,13 @@ def voc_dls(
     return make_dls(train, valid, bs, **kwargs)
 
 # %% ../nbs/10_datasets.ipynb #24107371
-def _scenes(path, split='train', size=None):
+def _scenes(path, split='train', size=None, **options):
     "`scenes:` or `scenes:NUMBER`: generated images; without NUMBER 800 for train, else 200."
     if not re.fullmatch('[0-9]{0,9}', path):
         raise InputError(f'scenes:{path[:40]}: wants the number of images (up to nine digits), or nothing')
     split = {'val': 'valid'}.get(split, split)
     n = 800 if split == 'train' else 200
-    return ScenePairs(int(path or n), split, size or 128)
+    return ScenePairs(int(path or n), split, size or 128, **options)
 
 KINDS = dict(camvid=camvid_pairs, voc=voc_pairs, folder=folder_pairs, scenes=_scenes)
 _LAYOUTS = [('camvid', 'train', 'trainannot'), ('voc', 'JPEGImages', 'SegmentationClass'),
@@ -118,14 +118,23 @@ def recognise(
     layouts = '; '.join(f'{kind} ({a}/, {b}/)' for kind, a, b in _LAYOUTS)
     raise InputError(f'{path}: holds no data set that is known: {layouts}')
 
+_DEPTH, _TWO_LABELS = {'scenes'}, {'scenes'}     # kinds that have other inputs, other labels
+
 def open_pairs(
     data:str,            # 'camvid:PATH', 'voc:PATH', 'folder:PATH', 'scenes:', or a PATH that is recognised
     split:str='train',   # 'train', 'val' or 'test'; of voc and folder any NAME that has a NAME.txt
     size=None,           # (h, w), or None for the images' own
     void:int=None,       # of voc and folder: an id that counts nowhere, beside 255
+    inputs:str='rgb',    # where there is depth: 'rgb', 'rgbd', 'hha' or 'rgb-hha'
+    labels:str='semantic',  # where there are two label sets: 'semantic', 'geometric' or 'both'
 ):
     "One split of any data set, by its name."
     kind, _, path = recognise(data).partition(':')
-    if void is None: return KINDS[kind](path, split, size)
+    options = {}
+    if one_of('inputs', inputs, INPUTS) != 'rgb': options['inputs'] = inputs
+    if one_of('labels', labels, LABELS) != 'semantic': options['labels'] = labels
+    if 'inputs' in options and kind not in _DEPTH: raise InputError(f'inputs={inputs!r}: {kind} has no depth')
+    if 'labels' in options and kind not in _TWO_LABELS: raise InputError(f'labels={labels!r}: {kind} has one set of labels')
+    if void is None: return KINDS[kind](path, split, size, **options)
     if kind not in ('voc', 'folder'): raise InputError(f'void={void}: the void of {kind} is known; leave it out')
     return KINDS[kind](path, split, size, void)

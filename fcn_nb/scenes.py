@@ -26,6 +26,7 @@ class Scene(NamedTuple):
     mask: np.ndarray      # H x W uint8: ids of SCENE_CLASSES, 255 is void
     depth: np.ndarray     # H x W float32, metres
     geometry: np.ndarray  # H x W uint8: ids of SCENE_GEOMETRY, no void
+    camera: tuple = None  # (fx, fy, cx, cy) in pixels, which count from 1: what `hha` asks for
 
 # %% ../nbs/08_scenes.ipynb #c52b1dca
 def _colours(hexes): return np.float32([list(bytes.fromhex(h)) for h in hexes.split()])
@@ -547,7 +548,8 @@ def _render(g, view, things, h, w):
         sprite = _sprite(t, view.light, box, spot)
         canvas.paste(sprite, box[:2], sprite)
         _put(mask, depth, geometry, t, sprite.getchannel('A'), box, r)
-    return Scene(_develop(g, canvas), mask, depth, geometry)
+    camera = _FOCAL*h, _FOCAL*h, w/2+.5, view.horizon*h+.5
+    return Scene(_develop(g, canvas), mask, depth, geometry, camera)
 
 # %% ../nbs/08_scenes.ipynb #c42a9965
 def _generator(stream, index, split, seed):

@@ -52,11 +52,17 @@ class Preprocess(nn.Module):
         scale:float=1.,      # factor on 0..255 before the mean is taken off; above 0
         mean=(0., 0., 0.),   # one number a channel, in the weights' channel order, after `scale`
         std=(1., 1., 1.),    # likewise; above 0
+        colours:int=None,    # so many of the input's first channels are RGB, 0..255; None: all, by threes
     ):
         super().__init__()
         _check_numbers(scale, mean, std)
         self.order = _channel_order(order, mean, std)
+        whole = len(self.order)//3*3
+        self.colours = whole if colours is None else colours
+        if self.colours not in range(0, whole+1, 3):
+            raise ValueError(f'colours={colours}, of {len(self.order)} channels: wants 3, or 0 where none is a colour')
         self.config = dict(order=order, scale=scale, mean=[float(m) for m in mean], std=[float(v) for v in std])
+        if self.colours != whole: self.config['colours'] = colours      # a file says it where it has to
         self.warned = False
         for k in ('mean', 'std'):
             values = torch.tensor(self.config[k], dtype=torch.float32)
@@ -79,13 +85,27 @@ def forward(self:Preprocess,
 def _look(self:Preprocess, x):
     "Warn, once, of a range that no image has."
     if not x.is_floating_point() or x.is_meta or not x.numel(): return
-    for image in x.split(3, 1):
-        if image.shape[1] != 3: continue             # a depth map may have any range
+    for image in x[:, :self.colours].split(3, 1):
+        if not image.shape[1]: continue
         low, high = (v.item() for v in image.aminmax())     # fastai's tensors have no `.3g`
         if low < -.5 or low < high <= 1 or high > 255.5:    # resizing makes 255.00002 of white
             warnings.warn(f'images from {low:.3g} to {high:.3g}: wants RGB from 0 to 255, not scaled, no mean off')
             self.warned = True
             return
+
+_IMAGE_STD = 57.6    # of the pixels of ImageNet, 0..255: what a first layer is used to
+
+@patch
+def measured(self:Preprocess,
+    mean, std,      # of each channel of a data set, as it comes
+    colours:int,    # 3: the first three are RGB, and keep what this has for them; 0: none is
+)->Preprocess:
+    "This preprocessing for other channels: they get the mean off, and the deviation that colours have."
+    c, new = self.config, range(colours, len(mean))
+    unit = sum(c['std'])/len(c['std'])/_IMAGE_STD
+    stds = [(std[i] or 1.)*unit for i in new]              # a band of one value stays as it is
+    return Preprocess([*self.order[:colours], *new], c['scale'], colours=colours,
+        mean=[*c['mean'][:colours], *(c['scale']*mean[i] for i in new)], std=[*c['std'][:colours], *stds])
 
 CAFFE = dict(order='BGR', scale=1., mean=(103.939, 116.779, 123.68))                        # VGG's own release
 IMAGENET = dict(order='RGB', scale=1/255, mean=(.485, .456, .406), std=(.229, .224, .225))  # torchvision
