@@ -105,8 +105,10 @@ def _fewer(pairs, n):
     keep = np.linspace(0, len(pairs)-1, min(n, len(pairs))).round().astype(int)
     few = copy.copy(pairs)
     few.kept = {}
-    few.images = [pairs.images[i] for i in keep]
-    few.masks = [pairs.masks[i] for i in keep]
+    def kept(files): return [files[i] for i in keep]
+    few.images, few.masks = kept(pairs.images), kept(pairs.masks)
+    few.maps = [(kept(files), read) for files, read in pairs.maps]
+    few.heads = tuple(h._replace(masks=kept(h.masks)) for h in pairs.heads)
     return few
 
 def table_data(
