@@ -190,6 +190,12 @@ def comparisons():
     from fcn_nb.comparisons import table5
     assert [r['model'] for r in table5('smoke', say=lambda line: None)] == ['two heads', 'two nets']
 
+def classifiers():
+    from fcn_nb.classifiers import PAPER_TABLE1, static_columns, table1
+    googlenet = next(r for r in static_columns() if r['model'] == 'FCN-GoogLeNet')
+    assert (googlenet['rf size'], googlenet['rf size, last pool kept']) == (715, PAPER_TABLE1['FCN-GoogLeNet']['rf size'])
+    assert [r['model'] for r in table1('smoke', say=lambda line: None)] == [*PAPER_TABLE1]
+
 def ended(command, *args, **kwargs):
     "(exit code, what it printed, its lines on stderr) of a command."
     import contextlib, io

@@ -9,7 +9,7 @@ __all__ = ['command', 'fcn_reproduce', 'fcn_check', 'fcn_train', 'fcn_eval', 'fc
 import argparse, inspect, logging, os, re, shutil, sys, tempfile, warnings
 from functools import partial, wraps
 from pathlib import Path
-from typing import Annotated, Literal, get_args, get_origin
+from typing import Annotated, get_args
 
 # %% ../nbs/16_cli.ipynb #0ede1888
 class _Parser(argparse.ArgumentParser):
@@ -17,6 +17,9 @@ class _Parser(argparse.ArgumentParser):
     def error(self, message):
         from fcn_nb.core import printable
         super().error(printable(message))
+
+class _Word(str):
+    "A word in its place, which may be left out."
 
 def _parser(f, words=()):
     """The command line of a function, read off its signature.
@@ -26,8 +29,7 @@ def _parser(f, words=()):
     for name, p in inspect.signature(f).parameters.items():
         kind, text, *instead = get_args(p.annotation)
         many = dict(nargs='+') if kind is list else dict(type=kind)
-        choice = get_origin(kind) is Literal              # a word from a list, in its place or left out
-        if choice: parser.add_argument(name, nargs='?', choices=get_args(kind), default=p.default, help=text)
+        if kind is _Word: parser.add_argument(name, nargs='?', default=p.default, help=text)
         elif given & {*instead}: parser.set_defaults(**{name: None})
         elif p.default is p.empty: parser.add_argument(name, help=text, **many)
         elif kind is bool: parser.add_argument(f'--{name}', action='store_true', help=text)
@@ -224,29 +226,44 @@ _OVERWRITE = 'replace files of the same name that are not ours'
 # %% ../nbs/16_cli.ipynb #b6144c2c
 _VERDICTS = dict(yes='holds', perhaps='perhaps', no='FAILS')
 
+def _say_claims(claims, prefix=''):
+    "A line a claim: whether it holds, the gain and its interval."
+    for c in claims:
+        gain = f'{c["gain"]:+5.1f} ({c["low"]:+.1f} to {c["high"]:+.1f})'
+        print(f'{_VERDICTS[c["holds"]]:7} {gain:22} {prefix}{c["worse"]} < {prefix}{c["better"]}: {c["meaning"]}')
+
 @command
 def fcn_reproduce(
-    what:Annotated[Literal['table2', 'classifier'], "'table2' (default): the report; 'classifier': the weights that come with "
-                   'the package, made again in about a quarter of an hour']='table2',
-    out:Annotated[str, 'folder for what comes out: report.html, results.json and the model']='fcn_report',
+    what:Annotated[_Word, "what of the paper: --list names all; 'table2' (default) is the main story, with a page of its own"]='table2',
+    out:Annotated[str, 'folder for what comes out: report.html, results.json, and a model where there is one']='fcn_report',
+    data:Annotated[str, 'KIND:PATH of a data set to learn from and to be scored on; default: the embedded scenes']=None,
     seed:Annotated[int, 'of scenes, weights and order']=0,
-    size:Annotated[str, "'full': Table 2 in about four minutes on two cores; 'smoke': only shows that it runs"]='full',
+    seeds:Annotated[int, 'how many, from --seed on: the mean and the spread are told']=1,
+    size:Annotated[str, "'full': what --list tells the time of; 'smoke': only shows that it runs"]='full',
+    arch:Annotated[str, "of 'classifier': mini, mini_caffenet or mini_googlenet"]='mini',
+    list:Annotated[bool, 'print what there is and the time each takes, and do nothing']=False,
     overwrite:Annotated[bool, _OVERWRITE]=False,
 ):
-    "The paper's main story on generated scenes: FCN-32s, 16s, 8s and the controls, from a ready classifier."
+    "A table or figure of the paper, ours beside theirs. By default Table 2: FCN-32s, 16s, 8s and the controls."
     from fcn_nb.core import InputError, printable, rng
-    from fcn_nb.experiments import SIZES, reproduce, reproduce_classifier
+    from fcn_nb.experiments import EXPERIMENTS, SIZES, experiment_list, reproduce, reproduce_classifier, reproduce_table
+    if list: return print(experiment_list())
+    if what not in EXPERIMENTS: raise InputError(f'{what}: there is {", ".join(EXPERIMENTS)}')
     if size not in SIZES: raise InputError(f'--size {size}: there is {", ".join(SIZES)}')
     rng(seed)       # refuses what is no seed
     say = partial(print, flush=True)
-    if what == 'classifier': return reproduce_classifier(out, seed, size, say=say, overwrite=overwrite)
-    say('Seven nets learn to draw, from a classifier that is ready. Times count from the start.')
-    results = reproduce(out, seed, size, say=say, overwrite=overwrite)
-    for c in results['claims']:
-        gain = f'{c["gain"]:+5.1f} ({c["low"]:+.1f} to {c["high"]:+.1f})'
-        print(f'{_VERDICTS[c["holds"]]:7} {gain:22} FCN-{c["worse"]} < FCN-{c["better"]}: {c["meaning"]}')
+    if what == 'classifier':
+        if data is not None or seeds != 1: raise InputError('classifier: takes no --data and no --seeds')
+        return reproduce_classifier(out, seed, size, say=say, overwrite=overwrite, arch=arch)
+    if what == 'table2' and data is None and seeds == 1:
+        say('Seven nets learn to draw, from a classifier that is ready. Times count from the start.')
+        results = reproduce(out, seed, size, say=say, overwrite=overwrite)
+        _say_claims(results['claims'], 'FCN-')
+    else:
+        results = reproduce_table(what, out, seed, size, data, seeds, say=say, overwrite=overwrite)
+        _say_claims(results['claims'])
     lost = len(results['unwritten'])     # their lines stand above
-    if lost: raise _Partly(f'{lost} of the 3 files could not be written to {printable(out)}')
+    if lost: raise _Partly(f'{lost} of its files could not be written to {printable(out)}')
     print(f'{results["seconds"]:.0f} seconds. Open {printable(out)}/report.html')
 
 # %% ../nbs/16_cli.ipynb #16c00001
@@ -277,7 +294,7 @@ def fcn_check(
 def fcn_train(
     data:Annotated[str, 'KIND:PATH (voc, nyud, siftflow, context, camvid, folder, scenes, ...), or a PATH that is recognised'],
     backbone:Annotated[str, 'classifier to start from: vgg16, mini, caffenet, ..., or one of torchvision']='vgg16',
-    weights:Annotated[str, "its weights: 'imagenet', 'scenes' (of mini), or a .safetensors or .pth file; default: random"]=None,
+    weights:Annotated[str, "its weights: 'imagenet', 'scenes' (of the minis), or a .safetensors or .pth file; default: random"]=None,
     stride:Annotated[int, 'stride of the finest score: 32, 16, 8 or 4']=8,
     fc_width:Annotated[int, "width of fc6 and fc7; default: the weights' own, or 512 where they have none"]=None,
     freeze:Annotated[int, 'blocks of a backbone with given weights that stay as they are, from the image on']=2,
