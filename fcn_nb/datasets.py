@@ -6,7 +6,7 @@
 __all__ = ['CAMVID_32', 'CITYSCAPES', 'DATA_SETS', 'CAMVID', 'KINDS', 'Facts', 'read_names', 'files_of', 'read_mat', 'translated',
            'camvid_pairs', 'camvid_dls', 'voc_folder', 'derived_names', 'voc_pairs', 'voc_dls', 'sbd_ids', 'sbd_pairs',
            'voc_images', 'export_voc', 'Inside', 'nyud_camera', 'nyud_pairs', 'siftflow_pairs', 'context_pairs',
-           'cityscapes_pairs', 'ade20k_pairs', 'recognise', 'open_pairs', 'open_dls']
+           'cityscapes_pairs', 'ade20k_pairs', 'recognise', 'open_pairs', 'splits_of', 'open_dls']
 
 # %% ../nbs/10_datasets.ipynb #35c4f5ce
 import io, os, re, struct, tarfile, zlib
@@ -678,6 +678,14 @@ def open_pairs(
             raise InputError(f'{name}={value!r}: {_OPTIONS[name][1].format(kind)}')
     return KINDS[kind](path, split, size, **given)
 
+def splits_of(
+    data:str,  # KIND:PATH, or a PATH
+)->tuple:      # the splits to learn from, to check on while learning, and to score in the end
+    "Which images are for what, as the release takes them: NYUDv2's trainval and test, or train and val."
+    kind, _, _ = recognise(data).partition(':')
+    learned, checked = DATA_SETS[kind].learn
+    return learned, checked, 'test' if kind in ('camvid', 'scenes') else checked      # others publish no masks of test
+
 def open_dls(
     data:str,       # as for `open_pairs`
     size=None,      # (h, w) for training
@@ -687,6 +695,6 @@ def open_dls(
 ):
     "Loaders of what is learned and what is checked on: train and val, or what the release takes, such as NYUDv2's trainval and test."
     data = recognise(data)
-    splits = DATA_SETS[data.partition(':')[0]].learn
-    train, valid = (open_pairs(data, split, size, inputs=inputs, labels=labels) for split in splits)
+    learned, checked, _ = splits_of(data)
+    train, valid = (open_pairs(data, split, size, inputs=inputs, labels=labels) for split in (learned, checked))
     return make_dls(train, valid, bs, **kwargs)

@@ -98,8 +98,6 @@ def classifier_training(
     return json.loads(meta['fcn_nb'])['training']
 
 # %% ../nbs/15_experiments.ipynb #15a1000d
-_WITH_TEST = 'camvid', 'nyud', 'siftflow'     # the others publish no masks of their test images
-
 def _fewer(pairs, n):
     "At most `n` of the pairs, evenly from all of them."
     keep = np.linspace(0, len(pairs)-1, min(n, len(pairs))).round().astype(int)
@@ -121,10 +119,9 @@ def table_data(
     if data is None:
         dls = scenes_dls(n['train'], n['valid'], n['px'], bs=n['bs'], seed=seed)
         return dls, ScenePairs(n['test'], 'test', n['px'], seed)
-    kind, _, _ = data.partition(':')
     size = n['px'], n['px']
-    train, val = (open_pairs(data, split, size) for split in ('train', 'val'))
-    test = open_pairs(data, 'test' if kind in _WITH_TEST else 'val')
+    learned, checked, scored = splits_of(data)
+    train, val, test = open_pairs(data, learned, size), open_pairs(data, checked, size), open_pairs(data, scored)
     if few: train, val, test = _fewer(train, n['train']), _fewer(val, n['valid']), _fewer(test, n['test'])
     return make_dls(train, val, n['bs'], seed=seed), test
 
@@ -473,6 +470,27 @@ EXPERIMENTS = dict(
     table2=Experiment('experiments', 'Table 2: skips', '4 minutes',
         'FCN-32s, 16s and 8s with the controls, and Fig. 4',
         'What the skips add, and what else could explain it.', function='table2_rows'),
+    fig5=Experiment('sampling', 'Fig. 5: loss sampling', '3 minutes',
+        'all cells, half, a quarter: by iteration and by the clock',
+        'A part of the cells is ignored, and the batches grow by as much: nothing is gained a step, and time is lost.',
+        sizes='FIG5_SIZES', column='speed'),
+    table3=Experiment('comparisons', 'Table 3: against proposals', '2 minutes',
+        'FCN-8s against proposals and a classifier: mean IU and time an image',
+        'The two-stage baseline is our own and stands for R-CNN and SDS: boxes, and a classifier that looks at each.',
+        sizes='COMPARISON_SIZES'),
+    context=Experiment('comparisons', 'PASCAL-Context', '5 minutes',
+        '32s, 16s, 8s with a trained background and without',
+        'The release trains what is no class as a class more.', sizes='COMPARISON_SIZES'),
+    table4=Experiment('comparisons', 'Table 4: colours and depth', '6 minutes',
+        'RGB, depth as a channel, HHA, late fusion',
+        'And why depth as a fourth channel gains little: its gradients, and what is left when it is taken away.',
+        sizes='COMPARISON_SIZES'),
+    table5=Experiment('comparisons', 'Table 5: two heads', '4 minutes',
+        'one net with two heads against two nets: accuracy and time',
+        'Systems that we did not run stand as the paper has them.', sizes='COMPARISON_SIZES'),
+    bound=Experiment('sampling', 'Appendix A: the bound on mean IU', '1 minute',
+        'how good a coarse answer can be; with --data of your own masks',
+        'The ground truth itself, given once for each block of pixels.', sizes='BOUND_SIZES'),
     camvid=Experiment('experiments', 'CamVid', '18 minutes',
         'FCN-8s trained on real streets; needs --data camvid:PATH',
         'No table of the paper: FCN-8s with the settings of notebook 28, scored on the test split and on val.',
