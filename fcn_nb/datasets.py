@@ -676,7 +676,9 @@ def open_pairs(
     for name, value in given.items():
         if name not in signature(KINDS[kind]).parameters:
             raise InputError(f'{name}={value!r}: {_OPTIONS[name][1].format(kind)}')
-    return KINDS[kind](path, split, size, **given)
+    pairs = KINDS[kind](path, split, size, **given)
+    pairs.inputs, pairs.labels = inputs, labels          # a model file keeps them: what `fcn_eval` is to open
+    return pairs
 
 def open_dls(
     data:str,       # as for `open_pairs`
