@@ -198,7 +198,8 @@ def translated(
 )->np.ndarray:
     "The ids of a mask in our numbering; an `InputError` for one that the publisher's has not."
     own = np.asarray(read(file))
-    whole = np.nan_to_num(np.clip(own.astype(float), low-1, low+len(ids)), nan=low-1).astype(np.int64)
+    near = own if own.dtype.kind in 'iu' else np.nan_to_num(np.clip(own.astype(float), low-1, low+len(ids)), nan=low-1)
+    whole = near.astype(np.int64)
     wrong = own[(own != whole) | (whole < low) | (whole >= low+len(ids))]
     if own.ndim != 2 or wrong.size:
         what = f'id {wrong[0]:g} is none of {low} to {low+len(ids)-1}' if wrong.size else f'{own.ndim} axes, wants two'
