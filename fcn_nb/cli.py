@@ -300,7 +300,7 @@ def fcn_train(
     freeze:Annotated[int, 'blocks of a backbone with given weights that stay as they are, from the image on']=2,
     recipe:Annotated[str, "'modern' (AdamW, one cycle), 'paper' (SGD, momentum 0.9), 'heavy' (the release's: with --bs 1) or 'scenes' (for mini)"]='modern',
     inputs:Annotated[str, "of data with depth: 'rgb', 'rgbd' (log depth), 'hha' or 'rgb-hha'"]='rgb',
-    labels:Annotated[str, "of data with two label sets: 'semantic', 'geometric' or 'both', a head for each"]='semantic',
+    labels:Annotated[str, "of data with two label sets: 'semantic', 'geometric' or 'both', a head for each; or '59' of context, '32' of camvid"]='semantic',
     fusion:Annotated[str, "of what stands behind the colours: 'early', one net sees all, or 'late', a net of its own"]='early',
     size:Annotated[str, "ROWSxCOLUMNS: train at this area, each image in its own shape; default: as they are"]=None,
     epochs:Annotated[int, 'passes over the training set']=12,
@@ -376,7 +376,7 @@ def _compare(published, matrix, images):
 def fcn_eval(
     model:Annotated[str, 'model file of fcn_train or fcn_reproduce', '--caffe'],
     data:Annotated[str, 'KIND:PATH (voc, nyud, siftflow, context, camvid, folder, scenes, ...), or a PATH that is recognised'],
-    split:Annotated[str, 'train, val or test; of voc and folder any NAME that has a NAME.txt']='val',
+    split:Annotated[str, 'train, val or test; seg11valid of voc, trainval of nyud and siftflow, any NAME that has a NAME.txt']='val',
     absent:Annotated[str, "absent classes: 'nan' not counted, 'zero' counted as 0, 'skip' not even if predicted"]='nan',
     caffe:Annotated[str, _CAFFE]=None,
     net:Annotated[str, _NET]=None,

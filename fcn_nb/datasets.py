@@ -198,7 +198,8 @@ def translated(
 )->np.ndarray:
     "The ids of a mask in our numbering; an `InputError` for one that the publisher's has not."
     own = np.asarray(read(file))
-    whole = np.nan_to_num(np.clip(own.astype(float), low-1, low+len(ids)), nan=low-1).astype(np.int64)
+    near = own if own.dtype.kind in 'iu' else np.nan_to_num(np.clip(own.astype(float), low-1, low+len(ids)), nan=low-1)
+    whole = near.astype(np.int64)
     wrong = own[(own != whole) | (whole < low) | (whole >= low+len(ids))]
     if own.ndim != 2 or wrong.size:
         what = f'id {wrong[0]:g} is none of {low} to {low+len(ids)-1}' if wrong.size else f'{own.ndim} axes, wants two'
@@ -676,7 +677,9 @@ def open_pairs(
     for name, value in given.items():
         if name not in signature(KINDS[kind]).parameters:
             raise InputError(f'{name}={value!r}: {_OPTIONS[name][1].format(kind)}')
-    return KINDS[kind](path, split, size, **given)
+    pairs = KINDS[kind](path, split, size, **given)
+    pairs.inputs, pairs.labels = inputs, labels          # a model file keeps them: what `fcn_eval` is to open
+    return pairs
 
 def splits_of(
     data:str,  # KIND:PATH, or a PATH

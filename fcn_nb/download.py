@@ -6,7 +6,7 @@
 __all__ = ['ARCHIVES', 'Archive', 'known', 'check_archive', 'fetch', 'unpack', 'download']
 
 # %% ../nbs/10b_download.ipynb #10bd0003
-import hashlib, os, shutil, stat, tarfile, urllib.request, zipfile
+import hashlib, os, shutil, stat, tarfile, urllib.error, urllib.request, zipfile
 from http.client import HTTPException
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
@@ -77,11 +77,22 @@ def _start(reply):
     if reply.status != 206: return 0
     return int(reply.headers.get('Content-Range', '').removeprefix('bytes ').split('-')[0])
 
+def _ask(a, part, have, timeout):
+    "The host's reply; None where it says that there is nothing behind what we have. What is no part of its file is dropped."
+    headers = {'User-Agent': 'fcn_nb', **({'Range': f'bytes={have}-'} if have else {})}
+    try: return urllib.request.urlopen(urllib.request.Request(a.url, headers=headers), timeout=timeout)
+    except urllib.error.HTTPError as e:
+        if e.code != 416: raise                    # Range Not Satisfiable, with the size of the file
+        if e.headers.get('Content-Range', '').endswith(f'/{have}'): return
+        part.unlink()
+        raise
+
 def _fetch(a, part, timeout):
     "One connection: the rest of a file behind what `part` has of it. Whether that is all."
     have = part.stat().st_size if part.exists() else 0
-    asked = urllib.request.Request(a.url, headers={'Range': f'bytes={have}-'} if have else {})
-    with urllib.request.urlopen(asked, timeout=timeout) as reply:
+    reply = _ask(a, part, have, timeout)
+    if reply is None: return True
+    with reply:
         start = _start(reply)
         if start not in (0, have): raise HTTPException(f'it sends from byte {start:,}, asked for {have:,}')
         length = reply.headers.get('Content-Length')
