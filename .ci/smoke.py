@@ -166,7 +166,7 @@ def experiments():
 
 def comparisons():
     from fcn_nb.comparisons import table5
-    assert [r['model'] for r in table5('smoke', say=lambda line: None)] == ['two heads', 'two nets']
+    assert [r['model'] for r in table5('smoke', say=lambda line: None)] == ['two heads', 'two nets', 'two heads-longer']
 
 def ended(command, *args, **kwargs):
     "(exit code, what it printed, its lines on stderr) of a command."
