@@ -188,7 +188,7 @@ def sampling():
 
 def comparisons():
     from fcn_nb.comparisons import table5
-    assert [r['model'] for r in table5('smoke', say=lambda line: None)] == ['two heads', 'two nets']
+    assert [r['model'] for r in table5('smoke', say=lambda line: None)] == ['two heads', 'two nets', 'two heads-longer']
 
 def classifiers():
     from fcn_nb.classifiers import PAPER_TABLE1, static_columns, table1

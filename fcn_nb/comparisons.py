@@ -7,7 +7,7 @@ __all__ = ['COMPARISON_SIZES', 'PAPER_TABLE3', 'PAPER_TABLE3_2012', 'PAPER_SECON
            'CLAIMS_CONTEXT', 'PAPER_TABLE5', 'PAPER_GEOMETRIC', 'CLAIMS_TABLE5', 'PAPER_TABLE4', 'CLAIMS_TABLE4',
            'Proposal', 'color_segments', 'region_proposals', 'square_crop', 'score_crops', 'paint_proposals',
            'two_stage', 'object_boxes', 'crop_classifier', 'TimedEvaluation', 'evaluate_timed', 'table3', 'ObjectPairs',
-           'context', 'StepTimes', 'StepStart', 'table5', 'released_depth', 'DepthGradients', 'WithoutDepth', 'table4']
+           'context', 'table5', 'released_depth', 'DepthGradients', 'WithoutDepth', 'table4']
 
 # %% ../nbs/15d_comparisons.ipynb #15d00004
 import copy, time
@@ -25,6 +25,7 @@ from scipy.ndimage import find_objects, label
 from torch import nn
 
 from .core import *
+from .losses import *
 from .weights import *
 from .backbones import *
 from .metrics import *
@@ -37,9 +38,9 @@ from .experiments import *
 
 # %% ../nbs/15d_comparisons.ipynb #15d00007
 COMPARISON_SIZES = dict(
-    smoke=dict(train=8,   valid=4, test=4,   px=64,  bs=4, epochs=1, finer=1),
-    full =dict(train=200, valid=8, test=100, px=128, bs=4, epochs=8, finer=4))
-    # scenes of each split, their pixels, images a batch; epochs of a net, and of one that is refined
+    smoke=dict(train=8,   valid=4, test=4,   px=64,  bs=4, epochs=1, finer=1, repeats=2),
+    full =dict(train=200, valid=8, test=100, px=128, bs=4, epochs=8, finer=4, repeats=20))
+    # scenes of each split, their pixels, images a batch; epochs of a net, and of one that is refined; times of timing
 
 def _sets(data, size, seed, **kwargs):
     "Loaders to train with, and the images to score: embedded scenes, or a data set by its name."
@@ -226,17 +227,17 @@ class _NetTime:
 
 class TimedEvaluation(NamedTuple):
     "What drawing the masks of a set gave."
-    matrices:list          # a `ConfusionMatrix` of each head
+    matrix:ConfusionMatrix
     image_seconds:float    # median, from the bytes to the mask
     net_seconds:float      # of it, in the net; median
 
 def evaluate_timed(
-    draw,      # a function of an image that gives its mask; for several heads a tuple of masks
+    draw,      # a function of an image that gives its mask
     net,       # that `draw` uses
-    pairs,     # images and ground truths
+    pairs,     # images and ground truths, with `names`
 )->TimedEvaluation:
     "Draw, score and time a set, image by image; the first image is drawn twice, for warmth."
-    matrices = [ConfusionMatrix(len(names)) for names in heads_of(pairs.names)]
+    matrix = ConfusionMatrix(len(pairs.names))
     whole, inside = [], []
     draw(pairs[0][0])
     for i in range(len(pairs)):
@@ -247,9 +248,8 @@ def evaluate_timed(
         whole.append(time.perf_counter()-start)
         clock.remove()
         inside.append(clock.seconds)
-        answers = ids if isinstance(ids, tuple) else (ids,)
-        for matrix, answer, target in zip(matrices, answers, head_masks(mask)): matrix.update(answer, target)
-    return TimedEvaluation(matrices, median(whole), median(inside))
+        matrix.update(ids, mask)
+    return TimedEvaluation(matrix, median(whole), median(inside))
 
 # %% ../nbs/15d_comparisons.ipynb #15d00017
 def table3(
@@ -272,7 +272,7 @@ def table3(
     for name, (draw, inside) in systems.items():
         found = evaluate_timed(draw, inside, test)
         times = dict(image_seconds=found.image_seconds, net_seconds=found.net_seconds)
-        rows.append(_row(name, found.matrices[0], start, **times))
+        rows.append(_row(name, found.matrix, start, **times))
         say(f'{name:10}  mean IU {100*rows[-1]["mean_iu"]:.1f}  {1e3*found.image_seconds:.0f} ms an image')
     return rows
 
@@ -350,17 +350,29 @@ CLAIMS_CONTEXT = [
     ('16s', '8s', 'a skip from pool3 helps once more')]
 
 # %% ../nbs/15d_comparisons.ipynb #15d00031
-class StepTimes(Callback):
-    "The seconds of each training step."
-    order = 90      # around all others
-    def before_fit(self): self.seconds = []
-    def after_batch(self):
-        if self.training: self.seconds.append(time.perf_counter()-self.began)
+def _in_turn(tasks, n):
+    "The median seconds of each of several functions of a number; they are called in turn, n times each after once for warmth."
+    took = {name: [] for name in tasks}
+    for i in range(n+1):
+        for name, task in tasks.items():
+            start = time.perf_counter()
+            task(i)
+            took[name].append(time.perf_counter()-start)
+    return {name: median(seconds[1:]) for name, seconds in took.items()}
 
-class StepStart(Callback):
-    "Where a training step begins, for `StepTimes`."
-    order = -90
-    def before_batch(self): self.step_times.began = time.perf_counter()
+def _training_step(learn):
+    "A function that takes a training step: forward, loss, backward, AdamW; always on the same batch."
+    x, y = learn.dls.train.one_batch()
+    model, loss = learn.model, PixelLoss()
+    optimizer = torch.optim.AdamW(model.parameters())
+    def step(i):
+        loss(model.train()(model.preprocess(x)), y).backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    return step
+
+# labels and epochs, in those of a net
+_NETS = {'two heads': ('both', 1), 'semantic': ('semantic', 1), 'geometric': ('geometric', 1), 'two heads-longer': ('both', 2)}
 
 def table5(
     size:str='full',        # a row of `COMPARISON_SIZES`
@@ -373,21 +385,24 @@ def table5(
     start = time.time()
     ready, recipe = _classifier(net)
     n = COMPARISON_SIZES[size]
-    found, steps = {}, {}
-    for labels in ('both', 'semantic', 'geometric'):
+    learners, matrices = {}, {}
+    for name, (labels, times) in _NETS.items():
         dls, test = _sets(data, size, seed, labels=labels)
-        learn = fcn_learner(dls, ready, 16, recipe=recipe, seed=seed, cbs=[StepStart(), StepTimes()])
-        learn.fit_console(n['epochs'], labels)
-        found[labels] = evaluate_timed(partial(predict, learn.model), learn.model, test)
-        steps[labels] = median(learn.step_times.seconds)
-        accuracies = ', '.join(f'{m.pixel_acc:.1%}' for m in found[labels].matrices)
-        say(f'{labels:10}  pixel acc. {accuracies}  {1e3*steps[labels]:.0f} ms a step')
+        learners[name] = learn = fcn_learner(dls, ready, 16, recipe=recipe, seed=seed)
+        learn.fit_console(times*n['epochs'], name)
+        found = evaluate(learn.model, test)
+        matrices[name] = found if isinstance(found, list) else [found]
+        say(f'{name:16}  pixel acc. ' + ', '.join(f'{m.pixel_acc:.1%}' for m in matrices[name]))
 
+    def drawn(model): return lambda i: predict(model, test[i % len(test)][0])
+    images = _in_turn({name: drawn(learn.model) for name, learn in learners.items()}, n['repeats'])
+    steps = _in_turn({name: _training_step(learn) for name, learn in learners.items()}, n['repeats'])
     def row(name, semantic, geometric, nets):
-        return _row(name, semantic, start, geometric=geometric.pixel_acc, step_seconds=sum(steps[k] for k in nets),
-                    image_seconds=sum(found[k].image_seconds for k in nets))
-    alone = [found[k].matrices[0] for k in ('semantic', 'geometric')]
-    return [row('two heads', *found['both'].matrices, ['both']), row('two nets', *alone, ['semantic', 'geometric'])]
+        times = dict(step_seconds=sum(steps[k] for k in nets), image_seconds=sum(images[k] for k in nets))
+        return _row(name, semantic, start, geometric=geometric.pixel_acc, **times)
+    alone = [matrices[k][0] for k in ('semantic', 'geometric')]
+    return [row('two heads', *matrices['two heads'], ['two heads']), row('two nets', *alone, ['semantic', 'geometric']),
+            row('two heads-longer', *matrices['two heads-longer'], ['two heads-longer'])]
 
 PAPER_TABLE5 = {                       # SIFT Flow, CVPR version, in the order of METRICS, semantic classes
     'Liu et al.': (76.7, None, None, None),
