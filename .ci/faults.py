@@ -7,7 +7,7 @@ A line of .ci/faults/NOTEBOOK.jsonl: {"id": "07a", "what": "counts of the last u
 "new": "self.n = x"}; `old` stands once in the exported cells, and
 once in the module (a line break at the end of a cell is not in the cell). Prints a line a fault and exits with 1 where one survives.
 Works on a copy of the tree. The cells that nbdev_test skips are not run here either. Each fault is tried in a process
-of its own, forked from one that has torch and fastai loaded already, so most take seconds.
+of its own, forked from one that has run the notebook up to the faulty cell, so most take seconds.
 """
 import argparse, json, os, shutil, signal, subprocess, sys, tempfile, time, types
 from pathlib import Path
@@ -24,43 +24,65 @@ def cells(nb):
         if {'slow', 'notest', 'cuda'} & {*words} or 'eval: false' in ' '.join(words): continue
         if 'nbdev_export(' not in source: yield i, source, words[:1] in (['export'], ['exporti'], ['exports'])
 
-def attempt(root, nb, fault, limit):
-    "In a forked child: run the notebook with the fault in it, and tell the first cell that fails."
-    null = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(null, 1)
-    os.dup2(null, 2)
-    os.chdir(root/'nbs')
-    signal.alarm(limit)
-    main = sys.modules['__main__'] = types.ModuleType('__main__')
+def run_from(nb, space, start, fault=None):
+    "Run the cells of a notebook from number `start` on, the fault in them; the first that fails, or 'SURVIVED'."
     for i, source, exported in cells(nb):
+        if i < start: continue
         if exported and fault: source = source.replace(fault['old'], fault['new'])
-        try: exec(compile(source, f'<{nb.name}[{i}]>', 'exec'), vars(main))
+        try: exec(compile(source, f'<{nb.name}[{i}]>', 'exec'), space)
         except BaseException as e:      # SystemExit too: a command that ends the notebook is noticed
             return f'killed by cell {i}: ' + f'{type(e).__name__}: {e}'.splitlines()[0][:100]
     return 'SURVIVED'
 
-def forked(root, nb, fault, limit):
-    "`attempt` in a process of its own, which has all that this one has loaded."
+def fresh(nb):
+    "The empty namespace of a notebook that begins, in its folder."
+    os.chdir(nb.parent)
+    main = sys.modules['__main__'] = types.ModuleType('__main__')
+    return vars(main)
+
+def run_whole(nb, fault=None): return run_from(nb, fresh(nb), 0, fault)
+
+def forked(limit, f, *args):
+    "What f(*args) says, in a process of its own, which has all that this one has loaded and run so far."
     read, write = os.pipe()
     pid = os.fork()
     if not pid:
         os.close(read)
-        os.write(write, attempt(root, nb, fault, limit).encode())
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, 1)
+        os.dup2(null, 2)
+        signal.alarm(limit)
+        os.write(write, f(*args).encode())
         os._exit(0)
     os.close(write)
     with os.fdopen(read, 'rb') as f: answer = f.read().decode()
     os.waitpid(pid, 0)
     return answer or 'killed: it crashed, or took too long'
 
-def verdict(root, nb, module, fault, limit):
-    "What becomes of one fault: killed, SURVIVED, or BAD where the list does not fit the code."
-    text = module.read_text(encoding='utf-8')
+def misfit(nb, module, fault):
+    "Why a fault does not fit the code, or None."
     in_cells = sum(source.count(fault['old']) for _, source, exported in cells(nb) if exported)
-    for where, places in (module.name, text.count(fault['old'])), (nb.name, in_cells):
+    for where, places in (module.name, module.read_text(encoding='utf-8').count(fault['old'])), (nb.name, in_cells):
         if places != 1: return f'BAD: `old` stands at {places} places of {where}'
+
+def tried(limit, module, fault, f, *args):
+    "What f(*args) says, in a process of its own, while the module on the disk has the fault."
+    text = module.read_text(encoding='utf-8')
     module.write_text(text.replace(fault['old'], fault['new']), encoding='utf-8')
-    try: return forked(root, nb, fault, limit)
+    try: return forked(limit, f, *args)
     finally: module.write_text(text, encoding='utf-8')
+
+def walk(limit, nb, module, faults, report):
+    "Run the notebook once; where a cell has faults, each is tried in a process that goes on from there."
+    space = fresh(nb)
+    for i, source, exported in cells(nb):
+        for fault in faults:
+            if not exported or fault['old'] not in source: continue
+            start = time.time()
+            said = tried(limit, module, fault, run_from, nb, space, i, fault)
+            if said.startswith('killed'): report(fault, time.time()-start, said)
+        exec(compile(source, f'<{nb.name}[{i}]>', 'exec'), space)
+    return 'done'
 
 def run_list(name, limit):
     "All faults of one notebook; 1 where one is not killed."
@@ -72,19 +94,27 @@ def run_list(name, limit):
         for part in ('settings.ini', 'README.md'): shutil.copy(ROOT/part, root)
         nb = root/'nbs'/f'{name}.ipynb'
         module = next(s.split('default_exp')[1].split()[0] for _, s, _ in cells(nb) if 'default_exp' in s)
+        module = root/'fcn_nb'/f'{module}.py'
         sys.path.insert(0, str(root))
         os.environ['PYTHONPATH'] = str(root)        # for the commands that a notebook starts
         sys.dont_write_bytecode = True
         import torch, torchvision, fastai.learner, fastai.callback.schedule, fastcore.test, hypothesis, matplotlib.pyplot  # noqa
         torch.set_num_threads(1)
-        left = 0
-        whole = forked(root, nb, None, limit)
-        if whole != 'SURVIVED': return print(f'{name}: without any fault it is {whole}', flush=True) or 1
-        for fault in faults:
+        if (whole := forked(limit, run_whole, nb)) != 'SURVIVED':
+            return print(f'{name}: without any fault it is {whole}', flush=True) or 1
+        out, dead = os.fdopen(os.dup(1), 'w'), root/'dead.txt'      # the notebook's own words go nowhere
+        def report(fault, seconds, said):
+            print(f"{name:18} {fault['id']:6} {seconds:4.0f} s  {fault['what'][:60]:60}  {said}", file=out, flush=True)
+            if said.startswith('killed'): dead.open('a').write(fault['id']+'\n')
+        fits = [f for f in faults if not misfit(nb, module, f)]
+        dead.touch()
+        forked(limit*len(faults), walk, limit, nb, module, fits, report)
+        for fault in faults:                        # what lived on, in a run from the top: a cell may import the module
+            if fault['id'] in dead.read_text().split(): continue
             start = time.time()
-            said = verdict(root, nb, root/'fcn_nb'/f'{module}.py', fault, limit)
-            left += not said.startswith('killed')
-            print(f"{name:18} {fault['id']:6} {time.time()-start:4.0f} s  {fault['what'][:60]:60}  {said}", flush=True)
+            said = misfit(nb, module, fault) or tried(limit, module, fault, run_whole, nb, fault)
+            report(fault, time.time()-start, said)
+        left = len(faults)-len(dead.read_text().split())
     print(f'{name}: {len(faults)-left} of {len(faults)} killed', flush=True)
     return int(left > 0)
 
