@@ -106,9 +106,23 @@ def refusal(f, *args):
     raise AssertionError(f'{f.__name__}{args} was not refused')
 
 def datasets():
-    from fcn_nb.datasets import camvid_pairs, open_pairs
+    import tempfile
+    from fcn_nb.datasets import camvid_pairs, nyud_pairs, open_pairs, read_mat
     assert len(open_pairs('scenes:3', 'val')) == 3
     assert 'nowhere: no such folder' in refusal(camvid_pairs, 'nowhere')
+    mat = b'MATLAB 5.0 MAT-file'.ljust(126)+b'IM'
+    with tempfile.TemporaryDirectory() as d:
+        with open(f'{d}/a.mat', 'wb') as f: f.write(mat)
+        assert 'it has no S' in refusal(read_mat, f'{d}/a.mat', 'S')
+        assert 'no HDF5 file' in refusal(nyud_pairs, f'{d}/a.mat')
+
+def download():
+    import tarfile, tempfile
+    from fcn_nb.download import ARCHIVES, download, unpack
+    with tempfile.TemporaryDirectory() as d:
+        with tarfile.open(f'{d}/a.tar', 'w') as tar: tar.add(__file__, 'smoke.py')
+        assert unpack(f'{d}/a.tar', f'{d}/out') == 1
+        assert 'moon: there is voc2012' in refusal(download, 'moon', d) and len(ARCHIVES) > 9
 
 def check():
     import tempfile, numpy as np
@@ -164,9 +178,23 @@ def experiments():
     from fcn_nb.experiments import reproduce
     with tempfile.TemporaryDirectory() as d: assert len(reproduce(d, size='smoke', say=lambda line: None)['table2']) == 7
 
+def sampling():
+    import numpy as np
+    from fcn_nb.sampling import CLAIMS_BOUND, OPTIMIZERS, PAPER_BOUND, bound, coarsened, fig5, single_layers
+    assert [r['model'] for r in bound('smoke', say=lambda line: None)] == [*PAPER_BOUND]
+    assert coarsened(np.array([[1, 1], [0, 1]], np.uint8), 2, 2).tolist() == [[1, 1], [1, 1]]
+    assert len(fig5('smoke', say=lambda line: None)) == 4 and len(single_layers('smoke', say=lambda line: None)) == 4
+    assert len(OPTIMIZERS) == 5 and len(CLAIMS_BOUND) == 5
+
 def comparisons():
     from fcn_nb.comparisons import table5
     assert [r['model'] for r in table5('smoke', say=lambda line: None)] == ['two heads', 'two nets', 'two heads-longer']
+
+def classifiers():
+    from fcn_nb.classifiers import PAPER_TABLE1, static_columns, table1
+    googlenet = next(r for r in static_columns() if r['model'] == 'FCN-GoogLeNet')
+    assert (googlenet['rf size'], googlenet['rf size, last pool kept']) == (715, PAPER_TABLE1['FCN-GoogLeNet']['rf size'])
+    assert [r['model'] for r in table1('smoke', say=lambda line: None)] == [*PAPER_TABLE1]
 
 def ended(command, *args, **kwargs):
     "(exit code, what it printed, its lines on stderr) of a command."

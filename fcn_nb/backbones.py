@@ -56,17 +56,17 @@ def _vgg(classes, fc_width, size, convs, channels, bn=False):
     return _whole(_features(convs, channels, bn), _dense(cells, fc_width, classes))
 
 # %% ../nbs/05_backbones.ipynb #a3e25afc
-def _caffenet(classes, fc_width, size, channels):
-    "Caffe's AlexNet: groups, response normalisation behind the pools, fc6 over 6 x 6 cells."
+def _caffenet(classes, fc_width, size, channels, first=(11, 4, 0), cells=6):
+    "Caffe's AlexNet: groups, response normalisation behind the pools, fc6 over `cells` x `cells` cells."
     layers, ni = OrderedDict(), 3
-    shapes = (11, 4, 0, 1), (5, 1, 2, 2), (3, 1, 1, 1), (3, 1, 1, 2), (3, 1, 1, 2)
+    shapes = (*first, 1), (5, 1, 2, 2), (3, 1, 1, 1), (3, 1, 1, 2), (3, 1, 1, 2)     # kernel, stride, padding, groups
     for i, (nf, (kernel, stride, padding, groups)) in enumerate(zip(channels, shapes), 1):
         layers[f'conv{i}'] = nn.Conv2d(ni, nf, kernel, stride, padding, groups=groups)
         layers[f'relu{i}'] = nn.ReLU(inplace=True)
         if i in (1, 2, 5): layers[f'pool{i}'] = nn.MaxPool2d(3, 2, ceil_mode=True)
         if i in (1, 2): layers[f'norm{i}'] = nn.LocalResponseNorm(5, 1e-4, .75)
         ni = nf
-    return _whole(nn.Sequential(layers), _dense(channels[-1]*6*6, fc_width, classes))
+    return _whole(nn.Sequential(layers), _dense(channels[-1]*cells**2, fc_width, classes))
 
 # %% ../nbs/05_backbones.ipynb #420a3a8b
 def _conv_relu(ni, nf, *args, **kwargs):
@@ -91,18 +91,20 @@ _INCEPTIONS = {
     '5a': (832, 256, 160, 320, 32, 128, 128), '5b': (832, 384, 192, 384, 48, 128, 128)}
 
 # %% ../nbs/05_backbones.ipynb #a3105689
-def _googlenet(classes, fc_width, size):
+def _googlenet(classes, fc_width, size, stem=(64, 64, 192), inceptions=_INCEPTIONS):
     "GoogLeNet as its own paper has it, without the auxiliary classifiers."
+    first, reduced, second = stem
     pool = partial(nn.MaxPool2d, 3, 2, ceil_mode=True)
     norm = partial(nn.LocalResponseNorm, 5, 1e-4, .75)
     layers = OrderedDict(
-        conv1=_conv_relu(3, 64, 7, 2, 3), pool1=pool(), norm1=norm(),
-        conv2_reduce=_conv_relu(64, 64, 1), conv2=_conv_relu(64, 192, 3, 1, 1), norm2=norm(), pool2=pool())
-    for name, channels in _INCEPTIONS.items():
+        conv1=_conv_relu(3, first, 7, 2, 3), pool1=pool(), norm1=norm(),
+        conv2_reduce=_conv_relu(first, reduced, 1), conv2=_conv_relu(reduced, second, 3, 1, 1), norm2=norm(), pool2=pool())
+    for name, channels in inceptions.items():
         layers[f'inception_{name}'] = _Inception(*channels)
         if name in ('3b', '4e'): layers[f'pool{name[0]}'] = pool()
+    _, one, _, three, _, five, pooled = channels
     classifier = OrderedDict(pool5=nn.AvgPool2d(size//32, 1), drop=nn.Dropout(.4), flat=nn.Flatten(),
-                             fc=nn.Linear(1024, classes))
+                             fc=nn.Linear(one+three+five+pooled, classes))
     return _whole(nn.Sequential(layers), nn.Sequential(classifier))
 
 # %% ../nbs/05_backbones.ipynb #2892307b
@@ -111,11 +113,18 @@ _WIDE = dict(channels=(64, 128, 256, 512, 512), width=4096, size=224, release_gr
 _VGGS = dict(vgg11=(1, 1, 2, 2, 2), vgg13=(2, 2, 2, 2, 2), vgg16=(2, 2, 3, 3, 3), vgg19=(2, 2, 4, 4, 4))
 _ILSVRC = dict(CAFFE, mean=(104.00699, 116.66877, 122.67892))        # Caffe's own mean of the ILSVRC images
 
+def _narrowed(by):
+    "GoogLeNet's inceptions with so many times fewer channels."
+    return {name: tuple(n//by for n in channels) for name, channels in _INCEPTIONS.items()}
+
 ARCHS = {
     **{name: dict(net=_vgg, convs=n, **_WIDE) for name, n in _VGGS.items()},
     **{f'{name}_bn': dict(net=_vgg, convs=n, bn=True, **_WIDE) for name, n in _VGGS.items()},
     'mini': dict(net=_vgg, convs=(1, 1, 1, 2, 2), channels=(8, 16, 48, 96, 128), width=256, size=96,
                  release_grid=True, preprocess=IMAGENET),
+    'mini_caffenet': dict(net=_caffenet, channels=(24, 64, 96, 96, 64), first=(7, 4, 2), cells=3, width=256, size=96,
+                          preprocess=IMAGENET),
+    'mini_googlenet': dict(net=_googlenet, stem=(16, 16, 48), inceptions=_narrowed(4), size=96, preprocess=IMAGENET),
     'caffenet': dict(net=_caffenet, channels=(96, 256, 384, 384, 256), width=4096, size=227,
                      release_grid=True, release=True, preprocess=_ILSVRC),
     'googlenet-paper': dict(net=_googlenet, size=224, preprocess=_ILSVRC)}
@@ -280,7 +289,7 @@ def _is_named(weights):
 
 def backbone(
     arch:str,            # a row of `ARCHS` or the name of a torchvision classifier of local layers
-    weights=None,        # None: random; 'scenes': mini's own, in the package; torchvision's by name or member
+    weights=None,        # None: random; 'scenes': the minis' own, in the package; torchvision's by name or member
                          # ('imagenet': V1); a .safetensors or .pth file
     classes:int=1000,    # class scores of the classifier
     fc_width:int=None,   # width of fc6 and fc7; None: the classifier's own (4096 for vgg16)

@@ -245,28 +245,14 @@ def weights_url(
     return f'the weights of {name} are at http://dl.caffe.berkeleyvision.org/{file}.caffemodel'
 
 # %% ../nbs/14_caffe.ipynb #8daf223f
-_NAMES = dict(    # one text a head; _ is a space. The void of NYUDv2 and SIFT Flow is no class
-    voc=[' '.join(VOC_CLASSES)],
-    context=[' '.join(VOC_CLASSES)+''' bag bed bench book building cabinet ceiling clothes computer
-        cup door fence floor flower food grass ground keyboard light mountain mouse curtain platform
-        sign plate road rock shelves sidewalk sky snow bedcloth track tree truck wall water window
-        wood'''],
-    nyud=['''wall floor cabinet bed chair sofa table door window bookshelf picture counter blinds
-        desk shelves curtain dresser pillow mirror floor_mat clothes ceiling books refrigerator
-        television paper towel shower_curtain box whiteboard person night_stand toilet sink lamp
-        bathtub bag otherstructure otherfurniture otherprop'''],
-    siftflow=['''awning balcony bird boat bridge building bus car cow crosswalk desert door fence
-        field grass moon mountain person plant pole river road rock sand sea sidewalk sign sky
-        staircase streetlight sun tree window''',
-        'sky horizontal vertical'])
+_NAMES = dict(voc=[VOC_CLASSES], context=[CONTEXT_CLASSES], nyud=[NYUD_CLASSES],      # a list a head
+              siftflow=[SIFTFLOW_CLASSES, GEOMETRIC_CLASSES])
 
 def class_names(
     name:str,  # a net of the release
 )->list:       # the names; one list a head where there are several
     "The classes of a net of the release, in the order of its outputs."
-    lists = []
-    for names in _NAMES[release(name).data]:
-        lists.append([n.replace('_', ' ') for n in names.split()])
+    lists = [[*names] for names in _NAMES[release(name).data]]
     return lists if len(lists) > 1 else lists[0]
 
 # %% ../nbs/14_caffe.ipynb #069ef833

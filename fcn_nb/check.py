@@ -59,7 +59,7 @@ _SAMPLE = 500     # images, evenly spread, of which mean and deviation are taken
 def _files(pairs, i):
     "The image and the mask of item i; numbers, where they are drawn and not read."
     if not isinstance(pairs, Pairs): return Path(f'scene {i}'), Path(f'scene {i}')
-    return Path(pairs.images[i]), Path(pairs.masks[i])
+    return Path(str(pairs.images[i])), Path(str(pairs.masks[i]))      # an image within a larger file has a name too
 
 def check_split(
     split:str,  # its name
@@ -93,7 +93,8 @@ def _twins(splits):
     by_length = defaultdict(list)
     for s in splits:
         if not isinstance(s.pairs, Pairs): continue
-        for file in s.pairs.images: by_length[os.path.getsize(file)].append((s.split, Path(file)))
+        files = [file for file in s.pairs.images if isinstance(file, (str, os.PathLike))]
+        for file in files: by_length[os.path.getsize(file)].append((s.split, Path(file)))
     found = []
     for group in by_length.values():
         first = {}
@@ -260,6 +261,9 @@ def fix_data(
     if os.path.lexists(out) and (not out.is_dir() or any(out.iterdir())):
         raise InputError(f'{out}: is there already; give a new folder for the repaired copy')
     if not all(isinstance(s.pairs, Pairs) for s in found.splits): raise InputError(f'{found.data}: has no files to repair')
+    for s in found.splits:
+        mask = _files(s.pairs, 0)[1]
+        if mask.suffix.lower() not in IMAGE_SUFFIXES: raise InputError(f'{mask}: is no image; only masks that are can be repaired')
     for name in ('images', 'masks'): (out/name).mkdir(parents=True)
     remap = remap_of(found)
     done, taken = {'changed': 0, 'left out': 0}, set()

@@ -42,17 +42,11 @@ COMPARISON_SIZES = dict(
     full =dict(train=200, valid=8, test=100, px=128, bs=4, epochs=8, finer=4, repeats=20))
     # scenes of each split, their pixels, images a batch; epochs of a net, and of one that is refined; times of timing
 
-# what is learned and what is scored, as in the paper; other sets have train and val
-_SPLITS = dict(nyud=('trainval', 'test'), siftflow=('trainval', 'test'))
-
 def _sets(data, size, seed, **kwargs):
     "Loaders to train with, and the images to score: embedded scenes, or a data set by its name."
     n = COMPARISON_SIZES[size]
     if data is None: train, valid, test = (ScenePairs(n[k], k, n['px'], seed, **kwargs) for k in SCENE_SPLITS)
-    else:
-        splits = _SPLITS.get(recognise(data).partition(':')[0], ('train', 'val'))
-        train, valid = (open_pairs(data, split, **kwargs) for split in splits)
-        test = valid         # nothing is chosen on them
+    else: train, valid, test = (open_pairs(data, split, **kwargs) for split in splits_of(data))
     return make_dls(train, valid, n['bs'], seed=seed), test
 
 def _classifier(net):

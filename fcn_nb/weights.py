@@ -324,9 +324,9 @@ def torchvision_weights(
 _SHIPPED = files('fcn_nb')/'shipped'
 
 def scenes_weights(
-    arch:str,  # 'mini'
+    arch:str,  # 'mini', 'mini_caffenet' or 'mini_googlenet'
 )->tuple:      # as of `read_weights`
     "The weights that come with this package, of a classifier trained on crops of the embedded scenes."
     ready = sorted(file.stem for file in _SHIPPED.iterdir())
-    if arch not in ready: raise InputError(f"weights='scenes': {arch} has none, {' and '.join(ready)} has; give a file")
+    if arch not in ready: raise InputError(f"weights='scenes': {arch} has none; there are those of {', '.join(ready)}; or give a file")
     return read_weights(_SHIPPED/f'{arch}.safetensors')
