@@ -11,7 +11,6 @@ __all__ = ['COMPARISON_SIZES', 'PAPER_TABLE3', 'PAPER_TABLE3_2012', 'PAPER_SECON
 
 # %% ../nbs/15d_comparisons.ipynb #15d00004
 import copy, time
-from functools import partial
 from statistics import median
 from typing import NamedTuple
 
