@@ -112,7 +112,7 @@ def _open(data, split, size, n=None):
 def bound(
     size:str='full',   # a row of `BOUND_SIZES`
     seed:int=0,        # of the scenes
-    data=None,         # KIND:PATH, as for `open_pairs`: its split val, whole ('smoke': the first masks); None: scenes
+    data=None,         # KIND:PATH: val, or what is checked on in its place, whole ('smoke': the first masks); None: scenes
     say=print,         # called with a line for each row
     how:str='vote',    # one of `REDUCTIONS`
 )->list:               # a dict each: model, the four metrics as shares of 1, seconds
@@ -120,7 +120,7 @@ def bound(
     start = time.time()
     n = BOUND_SIZES[size]
     if data is None: pairs = ScenePairs(n['masks'], 'valid', n['px'], seed, keep=0)
-    else: pairs = _open(data, 'val', None, n['masks'] if size == 'smoke' else None)
+    else: pairs = _open(data, splits_of(data)[1], None, n['masks'] if size == 'smoke' else None)
     found = upper_bound(pairs, how=how)
     seconds = round(time.time()-start)
     rows = [dict(model=f'factor {f}', **m.metrics(), seconds=seconds) for f, m in found.items()]
@@ -185,8 +185,9 @@ def _sets(n, seed, data, size):
     "Training images, those for a look meanwhile, and those for the score: scenes, or the splits of a set by its name."
     if data is None: return [ScenePairs(n[split], split, n['px'], seed) for split in ('train', 'valid', 'test')]
     px = n['px'], n['px']
-    train = _open(data, 'train', px, n['train'] if size == 'smoke' else None)
-    return train, _open(data, 'val', px, n['valid']), _open(data, 'val', None, n['test'] if size == 'smoke' else None)
+    learned, checked, scored = splits_of(data)
+    train = _open(data, learned, px, n['train'] if size == 'smoke' else None)
+    return train, _open(data, checked, px, n['valid']), _open(data, scored, None, n['test'] if size == 'smoke' else None)
 
 def _ready(): return backbone('mini', 'scenes', len(SCENE_CLASSES))
 
@@ -195,7 +196,7 @@ def _reach(curve, level): return next((step, seconds) for step, seconds, loss in
 def fig5(
     size:str='full',  # a row of `FIG5_SIZES`
     seed:int=0,
-    data=None,        # KIND:PATH, as for `open_pairs`: learns from train, scored on val; None: scenes
+    data=None,        # KIND:PATH, its splits as `splits_of` says; None: scenes
     say=print,        # called with a line for each row
 )->list:              # a dict each: model, the four metrics, steps, images, seconds, curve; and `pace` and `speed`:
                       # how fast the loss is reached that all reach, by steps and by the clock, whole images being 1
@@ -269,7 +270,7 @@ OPTIMIZER_SIZES = dict(smoke=dict(train=20,  valid=4,  test=4,   px=48, epochs=1
 def optimizers(
     size:str='full',  # a row of `OPTIMIZER_SIZES`
     seed:int=0,
-    data=None,        # KIND:PATH, as for `open_pairs`: learns from train, scored on val; None: scenes
+    data=None,        # KIND:PATH, its splits as `splits_of` says; None: scenes
     say=print,        # called with a line for each row
 )->list:              # a dict each: model, the four metrics, steps, images, seconds, and `learned`: the share of the
                       # loss at the start that is gone in the end, on held-out images
@@ -305,7 +306,7 @@ LAYER_SIZES = dict(smoke=dict(train=8,   valid=4, test=4,   px=48,  bs=4, epochs
 def single_layers(
     size:str='full',  # a row of `LAYER_SIZES`
     seed:int=0,
-    data=None,        # KIND:PATH, as for `open_pairs`: learns from train, scored on val; None: scenes
+    data=None,        # KIND:PATH, its splits as `splits_of` says; None: scenes
     say=print,        # called with a line for each row
 )->list:              # a dict each: model, the four metrics, seconds
     "Nets with the score of one layer alone, each trained as FCN-32s is (2016 version)."
