@@ -147,8 +147,9 @@ def _by_kind(faults):
 # %% ../nbs/11_check.ipynb #11000010
 _WIDTH = 200     # pixels of a thumbnail
 
-def _thumbnail(image, mask=None, colors=None):
-    "An image, or with a mask an overlay, small."
+def _thumbnail(image, mask=None, colors=None, colours=3):
+    "An image of any channels, or with a mask an overlay, small."
+    image = as_picture(image, colours)
     if mask is not None: image = overlay(image, mask, colors)
     im = Image.fromarray(np.ascontiguousarray(image))
     im.thumbnail((_WIDTH, _WIDTH))
@@ -168,7 +169,7 @@ def _shown(s, numbers):
     for i in numbers:
         image, mask = s.pairs.read(int(i))
         name = f'{_files(s.pairs, i)[0].name}, void {s.void[i]:.0%}'
-        figures.append(_figure(_thumbnail(image, mask, s.pairs.colors), name))
+        figures.append(_figure(_thumbnail(image, mask, s.pairs.colors, s.pairs.colours), name))
     return f'<div class="row">{"".join(figures)}</div>'
 
 def _split_html(s):
@@ -207,7 +208,8 @@ def check_page(
 
 # %% ../nbs/11_check.ipynb #11000014
 def _turned(file):
-    "Whether an image has an EXIF tag that turns it."
+    "Whether an image has an EXIF tag that turns it; of bands `read_bands` refuses one."
+    if bands_in(file)[0]: return False
     _, tag = upright(open_image(file), file)
     return tag != 1
 

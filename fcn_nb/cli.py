@@ -196,11 +196,14 @@ def _score(learn, data, kept):
     return _tables(found, val.names)
 
 def _seen_by(fcn):
-    "What `open_pairs` is to give for a model: its inputs and its labels."
-    by_channels = {3: 'rgb', 4: 'rgbd', 6: 'rgb-hha'}          # of the authors' nets, which do not say it
-    usual = by_channels.get(len(fcn.preprocess.order), 'rgb') if fcn.preprocess.colours else 'hha'
-    two = not isinstance(fcn.config['classes'], int)
-    return dict(inputs=fcn.meta.get('inputs') or usual, labels=fcn.meta.get('labels') or ('both' if two else 'semantic'))
+    "What `open_pairs` is to give for a model of ours, which says it: its inputs and its labels."
+    return {k: fcn.meta[k] for k in ('inputs', 'labels') if k in fcn.meta}
+
+def _seen_by_theirs(fcn):
+    "The same of a net of the authors, by its channels and heads."
+    by_channels = {(3, 3): 'rgb', (4, 3): 'rgbd', (3, 0): 'hha', (6, 3): 'rgb-hha'}
+    inputs = by_channels[len(fcn.preprocess.order), fcn.preprocess.colours]
+    return dict(inputs=inputs, labels='semantic' if isinstance(fcn.config['classes'], int) else 'both')
 
 def _tables(found, names):
     "The table of each head."
@@ -395,7 +398,7 @@ def fcn_eval(
         published = _published(net, data, split)
         if data.startswith('siftflow:') and absent == 'nan': absent = 'skip'      # the paper scores the classes present
     fcn = _open_model(model, caffe, net)
-    pairs = open_pairs(data, split, **_seen_by(fcn))
+    pairs = open_pairs(data, split, **(_seen_by_theirs(fcn) if caffe else _seen_by(fcn)))
     check_classes(fcn, pairs.names, model or caffe, data)
     for of_head in one_headed(pairs):
         looked = check_masks(of_head, 200)

@@ -11,7 +11,6 @@ __all__ = ['COMPARISON_SIZES', 'PAPER_TABLE3', 'PAPER_TABLE3_2012', 'PAPER_SECON
 
 # %% ../nbs/15d_comparisons.ipynb #15d00004
 import copy, time
-from functools import partial
 from statistics import median
 from typing import NamedTuple
 
@@ -470,7 +469,9 @@ def table4(
     say=print,              # called with a line after each net
     net:Classifier=None,    # to start from; None: mini with the scenes' weights
 )->list:                    # a dict each: model, four metrics, seconds; of early fusion also gradients, without_depth
-    "Colours, depth as a fourth channel, HHA, and both side by side (Table 4); and early fusion with depth standardised."
+    """Colours, depth as a fourth channel, HHA, and both side by side (Table 4).
+
+    Controls: early fusion with depth standardised, and with HHA as three more channels of one net."""
     start = time.time()
     ready, recipe = _classifier(net)
     n = COMPARISON_SIZES[size]
@@ -495,6 +496,7 @@ def table4(
     dls, test = _sets(data, size, seed, inputs='rgb-hha')
     late = stage('32s RGB-HHA', n['epochs'], fcn_learner(dls, ready, recipe=recipe, seed=seed, fusion='late'), test)
     stage('16s RGB-HHA', n['finer'], refine(late, 16), test)
+    stage('32s RGB-HHA-early', n['epochs'], _early(dls, ready, recipe, seed, False), test, early=True)
     return rows
 
 PAPER_TABLE4 = {                       # NYUDv2, CVPR version, in the order of METRICS

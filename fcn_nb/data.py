@@ -5,10 +5,10 @@
 # %% auto #0
 __all__ = ['GREY', 'INPUTS', 'LABELS', 'IMAGE_SUFFIXES', 'MASK_FOLDERS', 'read_mask', 'check_pair', 'resize', 'MaskCounts',
            'head_masks', 'channel_stats', 'one_headed', 'same_palette', 'Head', 'Pairs', 'with_depth', 'ScenePairs',
-           'Augment', 'pad_to', 'pad_batch', 'SegDL', 'ClassCount', 'MaskReport', 'absent_classes', 'check_masks',
-           'make_dls', 'scenes_dls', 'read_lines', 'read_classes', 'void_ids', 'say', 'Classes', 'classes_in',
-           'find_folder', 'images_in', 'files_by_name', 'match_masks', 'read_list', 'in_split', 'pairs_of',
-           'folder_pairs', 'folder_dls']
+           'Augment', 'shifted', 'recoloured', 'pad_to', 'pad_batch', 'SegDL', 'ClassCount', 'MaskReport',
+           'absent_classes', 'check_masks', 'make_dls', 'scenes_dls', 'read_lines', 'read_classes', 'void_ids', 'say',
+           'Classes', 'classes_in', 'find_folder', 'images_in', 'files_by_name', 'match_masks', 'read_list', 'in_split',
+           'pairs_of', 'folder_pairs', 'folder_dls']
 
 # %% ../nbs/09_data.ipynb #91ce7ca0
 import copy, hashlib, os, re, unicodedata
@@ -518,16 +518,27 @@ class ScenePairs(_ImageSet):
 
 # %% ../nbs/09_data.ipynb #4b6f0b98
 class Augment:
-    "Mirroring and a random scale with crop; what lies outside the image is void."
+    "Mirroring, a random scale with crop, a shift, other colours; what lies outside the image is void (section 4.3)."
     def __init__(self,
         mirror:float=.5,     # share of the samples that are mirrored
         scale=(1., 1.),      # smallest and largest factor; then cropped or padded to the old size
-        fill=GREY            # colour of the padding; behind it, of other channels, their mean
-    ): self.mirror, self.scale, self.fill = mirror, scale, fill
+        fill=GREY,           # colour of the padding; behind it, of other channels, their mean
+        jitter:int=0,        # largest shift along each axis, in pixels; the paper tried 32
+        colour:float=0.,     # of brightness, contrast and saturation: each is multiplied by up to e**colour, or divided
+    ):
+        self.mirror, self.scale, self.fill, self.jitter, self.colour = mirror, scale, fill, jitter, colour
+        self.colours = 3     # channels that are; `SegDL` asks its set
 
     def __call__(self, image, mask, rng):
         if rng.random() < self.mirror: image, mask = image[:, ::-1], mask[:, ::-1]
-        if self.scale[0] == self.scale[1] == 1: return image, mask
+        if not self.scale[0] == self.scale[1] == 1: image, mask = self._scaled(image, mask, rng)
+        if self.jitter:
+            by = rng.integers(-self.jitter, self.jitter+1, 2)
+            image, mask = shifted(image, by, self.fill), shifted(mask, by, VOID)
+        if self.colour and self.colours: image = recoloured(image, np.exp(rng.uniform(-self.colour, self.colour, 3)))
+        return image, mask
+
+    def _scaled(self, image, mask, rng):
         h, w = mask.shape[:2]
         factor = rng.uniform(*self.scale)
         size = max(round(h*factor), 1), max(round(w*factor), 1)
@@ -537,6 +548,34 @@ class Augment:
         left = rng.integers(0, max(size[1]-w, 0)+1)
         crop = slice(top, top+h), slice(left, left+w)
         return pad_to(image[crop], (h, w), self.fill), pad_to(mask[crop], (h, w), VOID)
+
+def shifted(
+    a,     # H x W, or H x W x channels
+    by,    # pixels down and to the right; below 0 the other way
+    fill,  # what comes in
+):
+    "`a`, moved."
+    out = np.empty_like(a)
+    out[:] = fill
+    to, at = [], []
+    for n, k in zip(a.shape, by):
+        to.append(slice(max(k, 0), max(n+min(k, 0), 0)))
+        at.append(slice(max(-k, 0), max(n-max(k, 0), 0)))
+    out[tuple(to)] = a[tuple(at)]
+    return out
+
+def recoloured(
+    image,    # H x W x channels, of which the first three are RGB, 0..255
+    factors,  # of brightness, contrast and saturation; 1 changes nothing
+):
+    "The image in other colours; channels behind them stay as they are."
+    brightness, contrast, saturation = factors
+    rgb = image[..., :3].astype(np.float32)*brightness
+    rgb = (rgb-rgb.mean())*contrast+rgb.mean()
+    grey = rgb.mean(2, keepdims=True)
+    rgb = (rgb-grey)*saturation+grey
+    rgb = np.clip(np.round(rgb) if image.dtype == np.uint8 else rgb, 0, 255)
+    return np.concatenate([rgb.astype(image.dtype), image[..., 3:]], 2)
 
 def pad_to(
     a,     # H x W, or H x W x channels
@@ -574,9 +613,10 @@ class SegDL(DataLoader):
     def __init__(self, dataset, bs=4, shuffle=False, augment=None, seed=0, **kwargs):
         super().__init__(dataset, bs=bs, shuffle=shuffle, **kwargs)
         self.fill = getattr(dataset, 'fill', GREY)
-        if isinstance(augment, Augment) and augment.fill == GREY:
+        if isinstance(augment, Augment):
             augment = copy.copy(augment)
-            augment.fill = self.fill
+            augment.colours = getattr(dataset, 'colours', 3)
+            if augment.fill == GREY: augment.fill = self.fill
         self.augment, self.seed, self.epoch = augment, seed, 0
 
     def get_idxs(self):

@@ -263,7 +263,7 @@ CLAIMS_OPTIMIZERS = [    # of `learned`: mean IU moves late
     ('batch 20, momentum 0.9', 'batch 1, momentum 0.9', 'a step after each image beats a mean over twenty', 'learned'),
     ('batch 1, momentum 0.9', 'batch 1, momentum 0.99', 'high momentum beats low', 'learned')]
 OPTIMIZER_SIZES = dict(smoke=dict(train=20,  valid=4,  test=4,   px=48, epochs=1,  lr=3e-8),
-                       full =dict(train=400, valid=24, test=100, px=96, epochs=10, lr=1e-8))
+                       full =dict(train=400, valid=24, test=100, px=96, epochs=10, lr=2e-9))
 
 # %% ../nbs/15c_sampling.ipynb #15c00033
 def optimizers(
