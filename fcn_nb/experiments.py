@@ -41,8 +41,7 @@ SIZES = dict(
     # scenes of each split, their pixels, images a batch; epochs: of each FCN-32s, of each finer net, of 8s at once;
     # and of the classifier: crops and epochs
 
-_FEWER_CROPS = dict(crops=12000, classifier=12)
-CROPS = dict(mini={}, mini_caffenet=_FEWER_CROPS, mini_googlenet=_FEWER_CROPS)
+CROPS = dict(mini={}, mini_caffenet=dict(classifier=12), mini_googlenet=dict(crops=12000, classifier=12))
     # the classifiers in the package: what of 'full' is another for them
 
 # %% ../nbs/15_experiments.ipynb #73f5fbfa
