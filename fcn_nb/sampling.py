@@ -15,6 +15,7 @@ from functools import partial
 import numpy as np, torch, torch.nn.functional as F
 import matplotlib.pyplot as plt
 from fastai.callback.core import Callback
+from fastai.callback.training import GradientAccumulation
 
 from .core import *
 from .losses import *
@@ -285,6 +286,7 @@ def optimizers(
         loss = PixelLoss(reduction='sum')
         learn = fcn_learner(dls, _ready(), recipe='paper', lr=n['lr']*factor, seed=seed, loss=loss, cbs=[curve])
         learn.opt_func = partial(learn.opt_func, momentum=momentum)
+        learn.remove_cbs([cb for cb in learn.cbs if isinstance(cb, GradientAccumulation)])     # a step a batch
         learn.fit_console(n['epochs'], name)
         (_, _, before), (_, seconds, after) = curve.curve
         rows.append(dict(model=name, **evaluate(learn.model, test).metrics(), steps=steps, images=steps*bs,
