@@ -541,9 +541,11 @@ def claims_over_seeds(
     return found
 
 # %% ../nbs/15_experiments.ipynb #15a10010
+_SHARES = {*METRICS, 'geometric', 'objects_iu', 'without_depth', 'learned'}     # columns that are shares of 1
+
 def _number(v, key):
-    "A number as text: a metric in percent with one digit, others with three, or whole."
-    if key in METRICS: return f'{100*v:.1f}'
+    "A number as text: a share in percent with one digit, others with three, or whole."
+    if key in _SHARES: return f'{100*v:.1f}'
     return f'{v:,.0f}' if abs(v) >= 100 or v == round(v) else f'{v:.3g}'
 
 def _shown(values, key):
@@ -558,7 +560,7 @@ def _quoted(paper, model, key):
     value = paper.get(model, {}).get(key)
     if value is None: return '-'
     if isinstance(value, str): return value
-    return f'{value:.1f}' if key in METRICS else f'{value:g}'
+    return f'{value:.1f}' if key in _SHARES else f'{value:g}'
 
 def _columns(runs, paper):
     "(columns of our rows, those that the paper has figures for), the metrics first; curves and the like are left out."
