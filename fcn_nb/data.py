@@ -471,13 +471,14 @@ def with_depth(
     image,       # H x W x 3 uint8
     depth,       # H x W metres
     inputs:str,  # a key of `INPUTS`
-    camera,      # for `hha`, and so is `raw`
+    camera,      # for `hha`, and so are `raw` and `down`
     raw=None,
+    down=None,
 )->np.ndarray:   # H x W x channels: uint8, with log depth float32
     "What a net is shown of an image whose depth is known: colours, log depth behind them, HHA, or colours and HHA."
     if inputs == 'rgb': return image
     if inputs == 'rgbd': return np.concatenate([image, log_depth(depth)[..., None]], 2)
-    found = hha(depth, camera, raw)
+    found = hha(depth, camera, raw, down)
     return found if inputs == 'hha' else np.concatenate([image, found], 2)
 
 class ScenePairs(_ImageSet):
@@ -510,7 +511,7 @@ class ScenePairs(_ImageSet):
         s = self.make(i)
         masks = dict(semantic=s.mask, geometric=s.geometry)
         mask = np.stack([*masks.values()], 2) if self.labels == 'both' else masks[self.labels]
-        return with_depth(s.image, s.depth, self.inputs, s.camera), mask
+        return with_depth(s.image, s.depth, self.inputs, s.camera, down=(0, 1, 0)), mask       # scenes are seen level
 
     def checked(self, what='drawing scenes'):
         "Draw them all, so that training does not wait for them."

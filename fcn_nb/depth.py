@@ -199,16 +199,23 @@ def _angle(normals, g):
     cos = g[0]*normals[0]+g[1]*normals[1]+g[2]*normals[2]
     return np.nan_to_num(np.degrees(np.arccos(np.clip(cos, -1, 1))), nan=180)
 
+def _down(down):
+    "A direction as a unit vector."
+    g = np.asarray(down, float)
+    if g.shape != (3,) or not np.isfinite(g).all() or not g.any(): raise InputError(f'down={down}: wants three numbers, such as (0, 1, 0)')
+    return g/np.linalg.norm(g)
+
 def hha(
     depth,     # H x W metres, filled in where it can be; 0 where unknown
     camera,    # (fx, fy, cx, cy) in pixels, which count from 1; or the 3 x 3 matrix
     raw=None,  # H x W, 0 where nothing was measured and `depth` was filled in; None: as `depth`
+    down=None, # the direction of gravity where it is known, such as (0, 1, 0) of a level camera; None: it is sought
 )->np.ndarray:  # H x W x 3 uint8: disparity, height, angle, in this order
     "Disparity (31000 / cm), height (cm), angle against gravity (degrees + 38): Gupta et al."
     depth = _metres(depth)
     camera = _intrinsics(camera, depth.shape)
     measured = _measured(depth, raw)
-    g = gravity(np.moveaxis(_normals(depth, measured, camera, _COARSE), 0, -1))
+    g = _down(down) if down is not None else gravity(np.moveaxis(_normals(depth, measured, camera, _COARSE), 0, -1))
     fine = _normals(depth, measured, camera, _FINE)
     channels = 310/np.maximum(depth, 1), _height(depth, camera, g), _angle(fine, g)+38
     image = np.empty((*depth.shape, 3), np.uint8)
