@@ -471,7 +471,7 @@ EXPERIMENTS = dict(
         'What the skips add, and what else could explain it.', function='table2_rows'),
     fig5=Experiment('sampling', 'Fig. 5: loss sampling', '3 minutes',
         'all cells, half, a quarter: by iteration and by the clock',
-        'A part of the cells is ignored, and the batches grow by as much: nothing is gained a step, and time is lost.',
+        'A part of the cells is ignored, and the batches grow by as much. The paper: nothing is gained a step, and time is lost.',
         sizes='FIG5_SIZES', column='speed'),
     table3=Experiment('comparisons', 'Table 3: against proposals', '2 minutes',
         'FCN-8s against proposals and a classifier: mean IU and time an image',
