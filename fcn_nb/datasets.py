@@ -4,9 +4,10 @@
 
 # %% auto #0
 __all__ = ['CAMVID_32', 'CITYSCAPES', 'DATA_SETS', 'CAMVID', 'KINDS', 'Facts', 'read_names', 'files_of', 'read_mat', 'translated',
-           'camvid_pairs', 'camvid_dls', 'voc_folder', 'derived_names', 'voc_pairs', 'voc_dls', 'sbd_ids', 'sbd_pairs',
-           'voc_images', 'export_voc', 'Inside', 'nyud_camera', 'nyud_pairs', 'siftflow_pairs', 'context_pairs',
-           'cityscapes_pairs', 'ade20k_pairs', 'recognise', 'open_pairs', 'splits_of', 'open_dls']
+           'camvid_pairs', 'voc_folder', 'derived_names', 'voc_pairs', 'sbd_ids', 'sbd_pairs', 'voc_images',
+           'export_voc', 'Inside', 'nyud_camera', 'nyud_pairs', 'siftflow_pairs', 'context_pairs', 'cityscapes_pairs',
+           'ade20k_pairs', 'recognise', 'open_pairs', 'splits_of', 'open_dls', 'camvid_dls', 'voc_dls', 'nyud_dls',
+           'siftflow_dls', 'context_dls']
 
 # %% ../nbs/10_datasets.ipynb #35c4f5ce
 import io, os, re, struct, tarfile, zlib
@@ -264,17 +265,6 @@ def _camvid_full(path, images, masks, split, size, labels):
     return Pairs(images, masks, names, size, colors=colors,
                  read_ids=partial(_camvid_ids, table=classes.table, ids=ids))
 
-def camvid_dls(
-    path,           # the CamVid folder
-    size=None,      # (h, w) for training, such as (180, 240)
-    bs:int=4,
-    **kwargs,       # for `make_dls`
-):
-    "Loaders of CamVid's train and val."
-    train = camvid_pairs(path, 'train', size)
-    valid = camvid_pairs(path, 'val', size)
-    return make_dls(train, valid, bs, **kwargs)
-
 # %% ../nbs/10_datasets.ipynb #2bbeb129
 def _voc_classes(void=None):
     "VOC's own: 20 things before a background, each in its colour."
@@ -342,17 +332,6 @@ def voc_pairs(
                      classes.void, colors, read_ids=partial(_voc_or_sbd, table=classes.table))
     images, masks = pairs_of(path/'JPEGImages', masks_in, lists, split, masked_only=not lists.is_dir())
     return Pairs(images, masks, classes.names, size, classes.void, colors, table=classes.table)
-
-def voc_dls(
-    path,           # the VOC folder
-    size=None,      # (h, w); None: each image at its own size, padded in the batch
-    bs:int=4,
-    **kwargs,       # for `make_dls`
-):
-    "Loaders of VOC's train and val."
-    train = voc_pairs(path, 'train', size)
-    valid = voc_pairs(path, 'val', size)
-    return make_dls(train, valid, bs, **kwargs)
 
 # %% ../nbs/10_datasets.ipynb #d5f0b002
 def sbd_ids(
@@ -694,10 +673,31 @@ def open_dls(
     size=None,      # (h, w) for training
     bs:int=4,
     inputs:str='rgb', labels:str='semantic',    # as for `open_pairs`
+    augment=USUAL,  # for training; None for none
     **kwargs,       # for `make_dls`
 ):
     "Loaders of what is learned and what is checked on: train and val, or what the release takes, such as NYUDv2's trainval and test."
     data = recognise(data)
     learned, checked, _ = splits_of(data)
     train, valid = (open_pairs(data, split, size, inputs=inputs, labels=labels) for split in (learned, checked))
-    return make_dls(train, valid, bs, **kwargs)
+    return make_dls(train, valid, bs, augment, **kwargs)
+
+def camvid_dls(path, size=None, bs=4, **kwargs):
+    "`open_dls` of CamVid's train and val; `size`: (h, w) for training, such as (180, 240)."
+    return open_dls(f'camvid:{path}', size, bs, **kwargs)
+
+def voc_dls(path, size=None, bs=4, **kwargs):
+    "`open_dls` of VOC's train and val; without `size` each image as it is, padded in the batch."
+    return open_dls(f'voc:{path}', size, bs, **kwargs)
+
+def nyud_dls(path, size=None, bs=4, **kwargs):
+    "`open_dls` of NYUDv2's trainval and test; `inputs`: 'rgb', 'rgbd', 'hha' or 'rgb-hha'."
+    return open_dls(f'nyud:{path}', size, bs, **kwargs)
+
+def siftflow_dls(path, size=None, bs=4, **kwargs):
+    "`open_dls` of SIFT Flow's trainval and test; `labels`: 'semantic', 'geometric' or 'both'."
+    return open_dls(f'siftflow:{path}', size, bs, **kwargs)
+
+def context_dls(path, size=None, bs=4, **kwargs):
+    "`open_dls` of PASCAL-Context's train and val; `labels`: '60', '59' or '33'."
+    return open_dls(f'context:{path}', size, bs, **kwargs)
