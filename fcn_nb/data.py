@@ -830,8 +830,9 @@ class Unlabelled:
 
     def __len__(self): return len(self.items)
 
-    def _image(self, item):
-        "An item as H x W x channels."
+    def image(self, i):
+        "Image i at its own size, H x W x channels."
+        item = self.items[i]
         is_file, read = isinstance(item, (str, os.PathLike)), getattr(self.like, 'read_image', None)
         if is_file and read: return read(item)
         if self.channels == self.colours == 3: return read_image(item, getattr(self.like, 'white', None))
@@ -841,7 +842,7 @@ class Unlabelled:
         return image
 
     def __getitem__(self, i):
-        image = self._image(self.items[i])
+        image = self.image(i)
         size = looked_at(getattr(self.like, 'size', None), *image.shape[:2])
         return resize(image, size, Image.BILINEAR),
 
