@@ -211,7 +211,7 @@ def fig5(
         bs = times*n['bs']
         dls = make_dls(train, valid, bs, seed=seed)
         curve = LossCurve(valid, n['every'])
-        learn = fcn_learner(dls, _ready(), recipe='scenes', seed=seed, loss=make(), cbs=[curve])
+        learn = fcn_learner(dls, _ready(), recipe='scenes', seed=seed, loss_func=make(), cbs=[curve])
         learn.fit_console(n['epochs']*times, name)
         rows.append(dict(model=name, **evaluate(learn.model, test).metrics(), steps=curve.steps, images=curve.steps*bs,
                          seconds=round(curve.curve[-1][1], 1), curve=curve.curve))
@@ -285,7 +285,7 @@ def optimizers(
         steps = n['epochs']*len(dls.train)
         curve = LossCurve(valid, steps)
         loss = PixelLoss(reduction='sum')
-        learn = fcn_learner(dls, _ready(), recipe='paper', lr=n['lr']*factor, seed=seed, loss=loss, cbs=[curve])
+        learn = fcn_learner(dls, _ready(), recipe='paper', lr=n['lr']*factor, seed=seed, loss_func=loss, cbs=[curve])
         learn.opt_func = partial(learn.opt_func, momentum=momentum)
         learn.remove_cbs([cb for cb in learn.cbs if isinstance(cb, GradientAccumulation)])     # a step a batch
         learn.fit_console(n['epochs'], name)
