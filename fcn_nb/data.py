@@ -653,6 +653,9 @@ class SegDL(DataLoader):
         return pad_batch([(image, image[..., 0]) for image, in items], self.fill)[:1]       # images alone, of `test_dl`
 
     @property
+    def items(self): raise InputError("fastai's Interpretation knows no FCN: learn.worst(4) draws the worst images, with the table of the classes")
+
+    @property
     def vocab(self): return self.dataset.names
 
     @property

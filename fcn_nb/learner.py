@@ -369,10 +369,11 @@ class FCNLearner(Learner):
             raise InputError('get_preds: the images are of several sizes, which no one tensor holds: '
                              'give loaders with a size, or take `predict` or `evaluate`') from None
 
+    @contextmanager
     def loss_not_reduced(self):
         "One loss an image."
-        if not isinstance(self.loss_func, PixelLoss): return super().loss_not_reduced()
-        return replacing_yield(self, 'loss_func', _PerImage(self.loss_func))
+        if isinstance(self.loss_func, PixelLoss): yield from replacing_yield(self, 'loss_func', _PerImage(self.loss_func))
+        else: yield from super().loss_not_reduced.__wrapped__(self)
 
     def predict(self, item, rm_type_tfms=None, with_input=False):
         "(ids, ids, probabilities) of an image at its own size, as fastai gives them; `predict(learn.model, image)` gives the ids."
@@ -385,6 +386,25 @@ class FCNLearner(Learner):
         first = (lambda t: tuple(h[0] for h in t)) if isinstance(scores, tuple) else (lambda t: t[0])
         found = first(ids), first(ids), first(probabilities)
         return (image, *found) if with_input else found
+
+    def worst(self, k=4, ds_idx=1):
+        """Draw the `k` images of a set that come out worst, by their own mean IU, under truth and prediction, and print
+        the table of the classes. Gives the numbers of all its images, the worst first, and each one's `ConfusionMatrix`."""
+        dl = self.dls[ds_idx].new(shuffle=False, drop_last=False, bs=1)
+        names = heads_of(dl.vocab)[0]
+        matrices = []
+        with self.no_bar():
+            for batch in progress(dl, 'looking'):
+                _, y, ids = self.get_preds(dl=[batch], with_decoded=True)
+                y, ids = (y[:, 0], ids[0]) if is_headed(dl.vocab) else (y, ids)
+                matrices.append(ConfusionMatrix(len(names)).update(ids, y))
+        order = sorted(range(len(matrices)), key=lambda i: np.nan_to_num(matrices[i].mean_iu, nan=1.))
+        for i in order[:k]:
+            batch = dl.create_batch([dl.dataset[i]])
+            print(f'image {i}: mean IU {100*matrices[i].mean_iu:.1f}')
+            dl.show_results(batch, self.get_preds(dl=[batch], with_decoded=True)[2])
+        print(sum(matrices[1:], matrices[0]).table(names))
+        return order, matrices
 
     def to_fp16(self, **kwargs): return self._mixed(super().to_fp16, **kwargs)
     def to_bf16(self, **kwargs): return self._mixed(super().to_bf16, **kwargs)
