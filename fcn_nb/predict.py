@@ -215,7 +215,7 @@ def _check_names(part, values, wants, may=()):
         if k not in values: raise InputError(f'{part} lacks {k!r}')
 
 # %% ../nbs/13_predict.ipynb #50e2d9bc
-def _is_class_count(v, most): return _is_whole(v, 1, min(MAX_CLASSES, most))
+def _is_class_count(v, most): return _is_whole(v, 2, min(MAX_CLASSES, most))
 
 def _are_class_counts(v, most):
     if not isinstance(v, list): return _is_class_count(v, most)
@@ -226,7 +226,7 @@ _NET = {    # what a file may say of a net, and in words; `most` numbers are in 
     'fc_width':     (lambda v, most: v is None or _is_whole(v, 1, most),
                      'a width that its weights have'),
     'classes':      (_are_class_counts,
-                     f'1 to {MAX_CLASSES}, as many as its weights have, or a list of such'),
+                     f'2 to {MAX_CLASSES}, as many as its weights have, or a list of such'),
     'padding':      (lambda v, most: v == 'same' or _is_whole(v, 100, 100), '"same" or 100'),
     'learn_upsampling': (lambda v, most: isinstance(v, bool), 'true or false'),
     'fuse':         (lambda v, most: isinstance(v, str) and v in FUSE, ' or '.join(FUSE)),
