@@ -134,7 +134,7 @@ def imports_downward():
                         for o in names if o.split('.')[0] == LIB.name]
             else:                                       # inside a function it stays as it is: cli imports late
                 used = [o.removeprefix(f'{LIB.name}.') for o in names if node.level or o.startswith(f'{LIB.name}.')]
-                bad += [f'{mod}.py imports {o}' for o in used if number.get(o, (100, '')) >= n]
+                bad += [f'{mod}.py imports {o}' for o in used if o != '__version__' and number.get(o, (100, '')) >= n]
     for nb in notebooks():
         used = re.findall(rf'^\s*(?:from|import)\s+{LIB.name}\.(\w+)', '\n'.join(code_cells(nb)), re.M)
         if n := floor(nb.name):

@@ -287,15 +287,25 @@ def _is_named(weights):
     name = str(weights)
     return (name == 'scenes' or name.startswith(('imagenet', 'IMAGENET', 'DEFAULT'))) and not Path(name).is_file()
 
+def _name_of(arch):
+    "The name of a classifier; a function of torchvision stands for its own, as fastai's users write it."
+    if isinstance(arch, str): return arch
+    from torchvision import models
+    name = getattr(arch, '__name__', type(arch).__name__)
+    known = models.list_models(module=models)
+    if name in known and models.get_model_builder(name) is arch: return name
+    raise InputError(f'backbone {name}: wants a name, or a classifier of torchvision.models; for a module of your own '
+                     'there is fcn(Classifier(module))')
+
 def backbone(
-    arch:str,            # a row of `ARCHS` or the name of a torchvision classifier of local layers
+    arch,                # a row of `ARCHS`, or a torchvision classifier of local layers: its name or its function
     weights=None,        # None: random; 'scenes': the minis' own, in the package; torchvision's by name or member
                          # ('imagenet': V1); a .safetensors or .pth file
     classes:int=1000,    # class scores of the classifier
     fc_width:int=None,   # width of fc6 and fc7; None: the classifier's own (4096 for vgg16)
 )->Classifier:           # with `.preprocess`, and `.trained`: '', 'backbone' or 'all', what came from the weights
     "A classifier, its weights, and the preprocessing that belongs to them (section 4.1)."
-    named = _is_named(weights)
+    arch, named = _name_of(arch), _is_named(weights)
     if weights is None: found = None
     elif not named: found = read_weights(weights)
     elif weights == 'scenes': found = scenes_weights(arch)

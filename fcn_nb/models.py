@@ -83,7 +83,7 @@ def forward(self:FCN,
     x,  # N x channels x H x W, preprocessed
 ):      # N x classes x H x W, raw scores; a tuple of them for several heads
     "The scores of every pixel (section 4.2)."
-    _check_channels(x, self.config['channels'])
+    _check_input(x, self.config['channels'])
     h, w = x.shape[-2:]
     maps, deepest = self.maps(x), self.layers[0]
     y = self.score[deepest](maps[deepest])                                  # what
@@ -115,15 +115,20 @@ def _is_whole(n, low, high): return type(n) is int and low <= n <= high
 
 def _check_settings(classes, fuse, channels, pool5_stride):
     heads = classes if isinstance(classes, tuple) else (classes,)
-    if not 1 <= len(heads) <= _MAX_HEADS or not all(_is_whole(c, 1, MAX_CLASSES) for c in heads):
-        raise InputError(f'classes={repr(classes)[:60]}: wants 1 to {MAX_CLASSES}, or a tuple of up to '
+    if any(_is_whole(c, 1, 1) for c in heads):      # the highest of one score is class 0 everywhere
+        raise InputError(f'classes={repr(classes)[:60]}: one class is everywhere; give two classes, background is one')
+    if not 1 <= len(heads) <= _MAX_HEADS or not all(_is_whole(c, 2, MAX_CLASSES) for c in heads):
+        raise InputError(f'classes={repr(classes)[:60]}: wants 2 to {MAX_CLASSES}, or a tuple of up to '
                          f'{_MAX_HEADS} such, one for each head')
     if fuse not in [*FUSE]: raise InputError(f"fuse={fuse!r}: wants 'sum' or 'max'")
     if not _is_whole(channels, 1, _MAX_CHANNELS):
         raise InputError(f'channels={channels!r}: wants 1 to {_MAX_CHANNELS}')
     if pool5_stride not in (1, 2): raise InputError(f'pool5_stride={pool5_stride}: wants 1 or 2')
 
-def _check_channels(x, channels):
+def _check_input(x, channels):
+    if torch.jit.is_tracing():
+        raise InputError('torch.jit.trace: it would freeze the size of the image; torch.export with dynamic shapes '
+                         'and torch.compile leave it open')
     if x.shape[1] != channels: raise InputError(f'x: {x.shape[1]} channels, wants {channels}')
 
 # %% ../nbs/06_models.ipynb #b23ae0cd
@@ -356,7 +361,7 @@ class LateFusion(nn.Module):
         x,  # N x channels of both x H x W, preprocessed
     ):      # as of an `FCN`
         channels = [net.config['channels'] for net in (self.a, self.b)]
-        _check_channels(x, sum(channels))
+        _check_input(x, sum(channels))
         ours, theirs = (net(part) for net, part in zip((self.a, self.b), x.split(channels, 1)))
         if isinstance(ours, torch.Tensor): return LATE[self.how](ours, theirs)
         return tuple(LATE[self.how](one, other) for one, other in zip(ours, theirs))
