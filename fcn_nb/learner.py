@@ -109,7 +109,7 @@ class LowPrecision(Callback):
     ): self.dtype = dtype
 
     def before_fit(self):
-        device = self.dls.device
+        device = torch.device(self.dls.device)
         enabled = self.dtype is not None or has_bf16(device)
         context = torch.autocast(device.type, self.dtype or torch.bfloat16, enabled)
         def enter(model, args): context.__enter__()
@@ -362,8 +362,9 @@ class FCNLearner(Learner):
         super().fit_flat_cos(n_epoch, self._as_rates(lr), *args, **kwargs)
 
     def get_preds(self, *args, **kwargs):
-        "As fastai's: probabilities, in the order of the data; with their losses one an image, over its pixels that count."
-        try: return super().get_preds(*args, **kwargs)
+        "As fastai's, in float32: probabilities, in the order of the data; with their losses one an image, over its pixels that count."
+        try:
+            with self.removed_cbs(self._grab_cbs(LowPrecision)): return super().get_preds(*args, **kwargs)
         except RuntimeError as e:
             if 'Sizes of tensors must match' not in str(e): raise
             raise InputError('get_preds: the images are of several sizes, which no one tensor holds: '
@@ -411,7 +412,7 @@ class FCNLearner(Learner):
 
     def _mixed(self, mix, **kwargs):
         "fastai's mixed precision in the place of ours."
-        if self.dls.device.type != 'cuda':
+        if torch.device(self.dls.device).type != 'cuda':
             raise InputError("mixed precision of fastai is for a GPU; recipe='modern' computes in bfloat16 wherever it is fast")
         self.remove_cbs(LowPrecision)
         return mix(**kwargs)
@@ -509,8 +510,8 @@ def _default_rate(model, recipe):
 def _check_dls(dls):
     "Loaders of another library have no names, no void and no keys."
     if isinstance(getattr(dls, 'train', None), SegDL): return
-    raise InputError(f'dls: {type(dls).__name__} of other items than ours; make_dls(pairs_from(dls.train_ds, names), '
-                     'pairs_from(dls.valid_ds, names)) takes the images and masks of any data set')
+    raise InputError(f'dls: a {type(dls).__name__} is not ours; make_dls(train, valid) takes sets whose items are (image, mask), '
+                     'H x W x 3 bytes and H x W ids, with names, colors, size and checked(what)')
 
 def fcn_learner(
     dls,                    # `scenes_dls`, `camvid_dls`, `folder_dls`, ...
