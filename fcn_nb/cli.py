@@ -293,6 +293,43 @@ def fcn_check(
     if found.problems: raise _Partly(f'{len(found.problems):,} of these would stop a training or fool it')
 
 # %% ../nbs/16_cli.ipynb #9f17eaf7
+def _device(name):
+    "A device of torch that is there, or None for the usual one."
+    import torch
+    from fcn_nb.core import InputError, reason
+    if name is None: return None
+    try:
+        torch.empty(1, device=name)
+        return torch.device(name)
+    except (RuntimeError, AssertionError, NotImplementedError) as e:
+        raise InputError(f'--device {name}: not here ({reason(e)[:80]})') from None
+
+def _loss(name, train):
+    "The loss of --loss, with class weights of the training set where it wants them; None: the recipe's."
+    from fcn_nb.core import InputError, is_headed
+    from fcn_nb.data import check_masks
+    from fcn_nb.losses import LOSSES
+    if name == 'plain': return None
+    if name != 'weighted': return LOSSES[name]()
+    if is_headed(train.names): raise InputError('--loss weighted: is for one set of labels')
+    return LOSSES[name](check_masks(train).weights)
+
+def _fingerprint(pairs):
+    "A hash of the names and the sizes of a set's files: whether a model was trained on these."
+    import hashlib
+    files = [*getattr(pairs, 'images', ()), *getattr(pairs, 'masks', ())]
+    told = [f'{os.path.basename(str(f))} {os.path.getsize(f) if os.path.exists(str(f)) else 0}' for f in files]
+    return hashlib.sha256('\n'.join(told).encode()).hexdigest()[:16]
+
+def _last_metrics(learn):
+    "The metrics on val at the size of training, of the epoch that was kept; None where one is no number."
+    from math import isfinite
+    kept = getattr(learn, 'keep_best', None)
+    epoch = kept.best_epoch if kept and kept.best_epoch is not None else -1
+    names = learn.recorder.metric_names[2:-1]
+    values = learn.recorder.values[epoch][1:]
+    return {f'val {name}': round(float(v), 4) if isfinite(v) else None for name, v in zip(names, values)}
+
 @command
 def fcn_train(
     data:Annotated[str, 'KIND:PATH (voc, nyud, siftflow, context, camvid, folder, scenes, ...), or a PATH that is recognised'],
@@ -300,7 +337,7 @@ def fcn_train(
     weights:Annotated[str, "its weights: 'imagenet', 'scenes' (of the minis), or a .safetensors or .pth file; default: random"]=None,
     stride:Annotated[int, 'stride of the finest score: 32, 16, 8 or 4']=8,
     fc_width:Annotated[int, "width of fc6 and fc7; default: the weights' own, or 512 where they have none"]=None,
-    freeze:Annotated[int, 'blocks of a backbone with given weights that stay as they are, from the image on']=2,
+    freeze:Annotated[int, 'blocks of a backbone with given weights that stay as they are, from the image on']=0,
     recipe:Annotated[str, "'modern' (AdamW, one cycle), 'paper' (SGD, momentum 0.9), 'heavy' (the release's: with --bs 1) or 'scenes' (for mini)"]='modern',
     inputs:Annotated[str, "of data with depth: 'rgb', 'rgbd' (log depth), 'hha' or 'rgb-hha'"]='rgb',
     labels:Annotated[str, "of data with two label sets: 'semantic', 'geometric' or 'both', a head for each; or '59' of context, '32' of camvid"]='semantic',
@@ -309,6 +346,11 @@ def fcn_train(
     epochs:Annotated[int, 'passes over the training set']=12,
     bs:Annotated[int, 'images in a batch']=4,
     lr:Annotated[float, "rate of new weights; default: the recipe's"]=None,
+    loss:Annotated[str, "'plain', 'weighted' (by median frequency), 'focal' or 'dice'"]='plain',
+    augment:Annotated[str, "'none', 'mirror', 'usual' (and scale), 'colour' (and colours) or 'paper' (mirror and shift); default: usual, of the paper's recipes none"]=None,
+    best:Annotated[bool, 'keep the epoch with the best mean IU on val, not the last one']=False,
+    patience:Annotated[int, 'end after so many epochs without a better one, and keep the best']=None,
+    device:Annotated[str, "'cpu', 'cuda', 'cuda:1', ...; default: the GPU if there is one"]=None,
     seed:Annotated[int, 'of new weights, order and augmentation']=0,
     out:Annotated[str, 'model file to write']='fcn_model.safetensors',
     overwrite:Annotated[bool, _OVERWRITE]=False,
@@ -318,19 +360,24 @@ def fcn_train(
     out = _model_path(out, overwrite, weights)
     size = _size(size)
     _weights_exist(weights)
-    _check_numbers(lr, seed, stride=stride, fc_width=fc_width, freeze=freeze, epochs=epochs, bs=bs)
-    from fcn_nb.data import Augment, make_dls
+    _check_numbers(lr, seed, stride=stride, fc_width=fc_width, freeze=freeze, epochs=epochs, bs=bs, patience=patience)
+    from fcn_nb.data import AUGMENTS, make_dls
     from fcn_nb.datasets import open_pairs, recognise
-    from fcn_nb.learner import RECIPES, fcn_learner
+    from fcn_nb.learner import KeepBest, RECIPES, fcn_learner
+    from fcn_nb.losses import LOSSES
     from fcn_nb.models import streams
     from fcn_nb.predict import keep_model
-    if recipe not in RECIPES: raise InputError(f'--recipe {recipe}: there is {", ".join(RECIPES)}')
+    augment = augment or ('none' if recipe in ('paper', 'heavy') else 'usual')
+    for option, given, known in (('recipe', recipe, RECIPES), ('loss', loss, LOSSES), ('augment', augment, AUGMENTS)):
+        if given not in known: raise InputError(f'--{option} {given}: there is {", ".join(known)}')
+    device = _device(device)
     data = recognise(data)
     train, val = (open_pairs(data, split, size, inputs=inputs, labels=labels) for split in ('train', 'val'))
-    augment = Augment(mirror=0.) if recipe in ('paper', 'heavy') else Augment(scale=(.75, 1.5))
-    dls = make_dls(train, val, bs, augment=augment, seed=seed)
+    dls = make_dls(train, val, bs, augment=AUGMENTS[augment], seed=seed, device=device)
     freeze = freeze if weights else 0
-    learn = fcn_learner(dls, backbone, stride, fc_width, weights, recipe, lr, seed=seed, freeze=freeze, fusion=fusion)
+    watch = [KeepBest(patience=patience)] if best or patience else []
+    learn = fcn_learner(dls, backbone, stride, fc_width, weights, recipe, lr, seed=seed, freeze=freeze, fusion=fusion,
+                        loss_func=_loss(loss, train), cbs=watch)
     blocks = len(streams(learn.model)[0].backbone)
     _check_room(out, learn.model)
     numbers = sum(p.numel() for p in learn.model.parameters())
@@ -338,6 +385,9 @@ def fcn_train(
     print(f'FCN-{stride}s, {numbers:,} weights{held}; '
           f'{len(train)} images to learn from, {len(val)} to check on')
     with memory_errors('training', 'give a smaller --bs or --size'): learn.fit_console(epochs, lines=True)
+    learn.model.meta['training'] = dict(
+        data=data, images=len(train), fingerprint=_fingerprint(train), recipe=recipe, lr=learn.lr[2], epochs=len(learn.recorder.values),
+        bs=bs, freeze=freeze, augment=augment, loss=loss, seed=seed, best=bool(watch), **_last_metrics(learn))
     kept, message = keep_model(learn.model, out, overwrite)
     if message: _complain('fcn_train', message)
     print(f'val, against full-size masks:\n{_score(learn, data, kept)}')

@@ -202,7 +202,7 @@ def crop_classifier(
     train = CropDL(crops, bs, True, seed=seed, drop_last=len(crops) >= bs)
     dls = DataLoaders(train, CropDL(crops[:bs], bs), device=default_device())
     torch.manual_seed(seed)
-    cbs = [PreprocessCallback(seed), Autocast(), ConsoleProgress('classifier')]
+    cbs = [PreprocessCallback(seed), LowPrecision(), ConsoleProgress('classifier')]
     learn = Learner(dls, _with_classes(net, len(pairs.names)), F.cross_entropy, RECIPES['scenes']['opt'], lr=lr, wd=5e-4, cbs=cbs)
     with learn.no_bar(), learn.no_logging(): learn.fit_one_cycle(epochs)
     return learn.model.eval()

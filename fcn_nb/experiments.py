@@ -67,7 +67,7 @@ def pretrain(
     dls = DataLoaders(train, valid, device=default_device())
     torch.manual_seed(seed)
     net = Classifier(arch, len(SCENE_CLASSES))
-    cbs = [PreprocessCallback(seed), Autocast(), ConsoleProgress('classifier')]
+    cbs = [PreprocessCallback(seed), LowPrecision(), ConsoleProgress('classifier')]
     learn = Learner(dls, net, F.cross_entropy, RECIPES['scenes']['opt'],
                     lr=lr, wd=5e-4, metrics=[accuracy], cbs=cbs)
     with learn.no_bar(), learn.no_logging(): learn.fit_one_cycle(epochs)

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['RECIPES', 'PAPER_RATES', 'first_head', 'PaperMetric', 'paper_metrics', 'PreprocessCallback', 'has_bf16',
-           'LowPrecision', 'ConsoleProgress', 'FitError', 'Diverged', 'FiniteLoss', 'CollapseCheck', 'fcn_groups',
-           'FCNLearner', 'fcn_learner', 'refine']
+           'LowPrecision', 'ConsoleProgress', 'KeepBest', 'FitError', 'Diverged', 'FiniteLoss', 'CollapseCheck',
+           'fcn_groups', 'FCNLearner', 'fcn_learner', 'refine']
 
 # %% ../nbs/12_learner.ipynb #0c0d10bc
 import copy, re, time, warnings
@@ -15,7 +15,7 @@ from functools import partial
 import numpy as np, torch, torch.nn.functional as F
 with warnings.catch_warnings():
     warnings.simplefilter('ignore', FutureWarning)       # fastai's use of torch.jit
-    from fastai.callback.core import Callback
+    from fastai.callback.core import Callback, CancelFitException
     from fastai.callback.progress import CSVLogger
     from fastai.callback.schedule import *
     from fastai.callback.tracker import TrackerCallback
@@ -149,6 +149,35 @@ class ConsoleProgress(Callback):
         self.bar.write(f'{self.epoch:5} {values}  {time.time()-self.start:7.0f}')
 
     def after_fit(self): self.bar.close()
+
+# %% ../nbs/12_learner.ipynb #13a20001
+class KeepBest(TrackerCallback):
+    "A fit ends with the weights of its best epoch; `patience` epochs without a better one end it."
+    order = 75       # behind the line of the epoch
+    def __init__(self,
+        monitor='mean_iu',  # a column of the table
+        patience=None,      # epochs; None: all are run
+    ):
+        super().__init__(monitor)
+        self.patience = patience
+
+    def before_fit(self):
+        super().before_fit()
+        self.best_epoch = self.state = None
+
+    def after_epoch(self):
+        super().after_epoch()
+        if self.new_best:
+            self.best_epoch = self.epoch
+            self.state = {k: v.detach().cpu().clone() for k, v in self.model.state_dict().items()}
+        since = self.epoch-(self.best_epoch or 0)
+        if self.patience and since >= self.patience: raise CancelFitException()
+
+    def after_fit(self):
+        super().after_fit()
+        if self.state is None: return
+        self.model.load_state_dict(self.state)
+        print(f'kept: epoch {self.best_epoch}, {self.monitor} {self.best:.4f}')
 
 # %% ../nbs/12_learner.ipynb #12f10002
 class FitError(InputError):
