@@ -183,7 +183,7 @@ def sampling():
     from fcn_nb.sampling import CLAIMS_BOUND, OPTIMIZERS, PAPER_BOUND, bound, coarsened, fig5, single_layers
     assert [r['model'] for r in bound('smoke', say=lambda line: None)] == [*PAPER_BOUND]
     assert coarsened(np.array([[1, 1], [0, 1]], np.uint8), 2, 2).tolist() == [[1, 1], [1, 1]]
-    assert len(fig5('smoke', say=lambda line: None)) == 4 and len(single_layers('smoke', say=lambda line: None)) == 4
+    assert len(fig5('smoke', say=lambda line: None)) == 5 and len(single_layers('smoke', say=lambda line: None)) == 4
     assert len(OPTIMIZERS) == 5 and len(CLAIMS_BOUND) == 5
 
 def comparisons():
