@@ -15,7 +15,7 @@ from functools import partial
 import numpy as np, torch, torch.nn.functional as F
 with warnings.catch_warnings():
     warnings.simplefilter('ignore', FutureWarning)       # fastai's use of torch.jit
-    from fastai.callback.core import Callback, CancelFitException
+    from fastai.callback.core import Callback, CancelEpochException, CancelFitException
     from fastai.callback.progress import CSVLogger
     from fastai.callback.schedule import *
     from fastai.callback.tracker import TrackerCallback
@@ -277,7 +277,7 @@ class CollapseCheck(Callback):
     order = 80       # behind the progress bar
     few, many = 8, 100      # steps: with fewer nothing is said; with fewer than many, only where a cause is found
 
-    def before_fit(self): self.seen, self.top_rate, self.counts, self.line = [], 0., 0, ''
+    def before_fit(self): self.seen, self.top_rate, self.counts, self.line, self.raw = [], 0., 0, '', None
 
     def after_batch(self):
         if not self.training: return
@@ -291,7 +291,7 @@ class CollapseCheck(Callback):
         self.x_seen, self.raw = self.x, self.learn.finite_loss.raw
 
     def after_fit(self):
-        if len(self.seen) < self.few: return
+        if len(self.seen) < self.few or self.raw is None: return      # None: a training that went on at its end
         one, loss, void = torch.stack(self.seen).cpu().T
         symptom = self.symptom(one, loss)
         if not symptom: return
@@ -368,6 +368,12 @@ class _PerImage:
 
 class FCNLearner(Learner):
     "fastai's `Learner`, where an FCN needs another answer than its own."
+    first_epoch = 0          # of the next fit; more where a training goes on (`12b_resume`)
+
+    def _do_fit(self):
+        for self.epoch in range(self.first_epoch, self.n_epoch): self._with_events(self._do_epoch, 'epoch', CancelEpochException)
+        self.first_epoch = 0
+
     def freeze_to(self, n):
         "Hold the first `n` of two parts, (classifier's, new): `freeze()` holds the classifier's. What `freeze=` held stays so."
         super().freeze_to(2*n)
