@@ -7,6 +7,7 @@ __all__ = ['command', 'fcn_reproduce', 'fcn_check', 'fcn_train', 'fcn_eval', 'fc
 
 # %% ../nbs/16_cli.ipynb #33eb757b
 import argparse, inspect, logging, os, re, shutil, sys, tempfile, warnings
+from contextlib import contextmanager, suppress
 from functools import partial, wraps
 from pathlib import Path
 from typing import Annotated, get_args
@@ -293,6 +294,34 @@ def fcn_check(
     if found.problems: raise _Partly(f'{len(found.problems):,} of these would stop a training or fool it')
 
 # %% ../nbs/16_cli.ipynb #9f17eaf7
+def _has_ended(out, checkpoint, resume, overwrite):
+    "Whether a training that is to go on has ended; an `InputError` where one would be lost that has not."
+    from fcn_nb.core import InputError
+    if resume: return out.exists() and not checkpoint.exists()
+    if checkpoint.exists() and not overwrite:
+        raise InputError(f'{checkpoint}: a training was interrupted there: --resume goes on with it, --overwrite begins anew')
+
+@contextmanager
+def _alone(out):
+    "One training at a time for a model file: the second is refused by name. The lock ends with its process."
+    from fcn_nb.core import InputError
+    try: import fcntl
+    except ImportError:            # Windows has none
+        yield
+        return
+    path = out.with_suffix('.lock')
+    with open(path, 'a+') as f:
+        try: fcntl.flock(f, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            f.seek(0)
+            raise InputError(f'--out {out}: another training (process {f.read().strip()}) writes there') from None
+        f.truncate(0)
+        f.write(str(os.getpid()))
+        f.flush()
+        try: yield
+        finally:
+            with suppress(OSError): path.unlink()
+
 def _device(name):
     "A device of torch that is there, or None for the usual one."
     import torch
@@ -351,6 +380,8 @@ def fcn_train(
     best:Annotated[bool, 'keep the epoch with the best mean IU on val, not the last one']=False,
     patience:Annotated[int, 'end after so many epochs without a better one, and keep the best']=None,
     device:Annotated[str, "'cpu', 'cuda', 'cuda:1', ...; default: the GPU if there is one"]=None,
+    resume:Annotated[bool, 'go on where a training of the same words was interrupted; it ends with the same bits']=False,
+    every:Annotated[float, 'seconds from one checkpoint (OUT.resume) to the next; one is written after each epoch, and on Ctrl-C']=600,
     seed:Annotated[int, 'of new weights, order and augmentation']=0,
     out:Annotated[str, 'model file to write']='fcn_model.safetensors',
     overwrite:Annotated[bool, _OVERWRITE]=False,
@@ -358,6 +389,8 @@ def fcn_train(
     "Train an FCN; at the end score it on val against full-size masks and write the model file."
     from fcn_nb.core import InputError, memory_errors, printable
     out = _model_path(out, overwrite, weights)
+    checkpoint = out.with_suffix('.resume')
+    if _has_ended(out, checkpoint, resume, overwrite): return print(f'{printable(out)}: this training has ended')
     size = _size(size)
     _weights_exist(weights)
     _check_numbers(lr, seed, stride=stride, fc_width=fc_width, freeze=freeze, epochs=epochs, bs=bs, patience=patience)
@@ -367,6 +400,7 @@ def fcn_train(
     from fcn_nb.losses import LOSSES
     from fcn_nb.models import streams
     from fcn_nb.predict import keep_model
+    from fcn_nb.resume import Checkpoints
     augment = augment or ('none' if recipe in ('paper', 'heavy') else 'usual')
     for option, given, known in (('recipe', recipe, RECIPES), ('loss', loss, LOSSES), ('augment', augment, AUGMENTS)):
         if given not in known: raise InputError(f'--{option} {given}: there is {", ".join(known)}')
@@ -376,6 +410,9 @@ def fcn_train(
     dls = make_dls(train, val, bs, augment=AUGMENTS[augment], seed=seed, device=device)
     freeze = freeze if weights else 0
     watch = [KeepBest(patience=patience)] if best or patience else []
+    told = dict(data=data, fingerprint=_fingerprint(train), backbone=backbone, weights=weights, stride=stride, fc_width=fc_width,
+                freeze=freeze, recipe=recipe, inputs=inputs, labels=labels, fusion=fusion, size=size, epochs=epochs, bs=bs, lr=lr,
+                loss=loss, augment=augment, best=best, patience=patience, seed=seed)
     learn = fcn_learner(dls, backbone, stride, fc_width, weights, recipe, lr, seed=seed, freeze=freeze, fusion=fusion,
                         loss_func=_loss(loss, train), cbs=watch)
     blocks = len(streams(learn.model)[0].backbone)
@@ -384,12 +421,16 @@ def fcn_train(
     held = f', {freeze} of {blocks} blocks held' if freeze else ''
     print(f'FCN-{stride}s, {numbers:,} weights{held}; '
           f'{len(train)} images to learn from, {len(val)} to check on')
-    with memory_errors('training', 'give a smaller --bs or --size'): learn.fit_console(epochs, lines=True)
+    with _alone(out), memory_errors('training', 'give a smaller --bs or --size'):
+        learn.add_cb(Checkpoints(checkpoint, every, told, resume, log=out.with_suffix('.csv')))
+        learn.fit_console(epochs, lines=True)
     learn.model.meta['training'] = dict(
         data=data, images=len(train), fingerprint=_fingerprint(train), recipe=recipe, lr=learn.lr[2], epochs=len(learn.recorder.values),
-        bs=bs, freeze=freeze, augment=augment, loss=loss, seed=seed, best=bool(watch), **_last_metrics(learn))
+        bs=bs, freeze=freeze, augment=augment, loss=loss, seed=seed, best=best or bool(patience), **_last_metrics(learn))
     kept, message = keep_model(learn.model, out, overwrite)
     if message: _complain('fcn_train', message)
+    if kept == out:
+        with suppress(OSError): checkpoint.unlink()
     print(f'val, against full-size masks:\n{_score(learn, data, kept)}')
     if kept != out: raise _Partly
     print(f'written: {printable(out)}')

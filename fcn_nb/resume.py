@@ -7,6 +7,7 @@ __all__ = ['training_state', 'restore_training', 'Checkpoints', 'read_checkpoint
 
 # %% ../nbs/12b_resume.ipynb #12bb0004
 import os, signal, threading, time, warnings
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np, torch
@@ -83,19 +84,18 @@ class Checkpoints(Callback):
         resume:bool=False,  # go on from `path`, if it is there
         log=None,           # a CSV file with a line an epoch
     ):
-        self.path, self.every, self.told, self.resume, self.log = Path(path), every, _plain(told or {}), resume, log
-        self.state = self.generator = None
+        self.path, self.every, self.told, self.log = Path(path), every, _plain(told or {}), log
+        self.state = read_checkpoint(self.path, self.told) if resume and self.path.exists() else None
+        self.generator = None
 
     def before_fit(self):
         self.run = not hasattr(self.learn, 'lr_finder') and not hasattr(self.learn, 'gather_preds')
         if not self.run: return
         self.learn.first_epoch = 0
-        self.steps, self.last, self.failed, self.asked = 0, time.monotonic(), False, None
-        if self.resume and self.path.exists():
-            self.state = read_checkpoint(self.path, self.told)
+        self.steps, self.last, self.failed, self.asked = 0, time.monotonic(), set(), None
+        if self.state:
             restore_training(self.learn, self.state)
             self._say_where()
-        self.resume = False                # a second fit of this learner is another training
         if threading.current_thread() is threading.main_thread():
             self.usual = {s: signal.signal(s, self._ask) for s in (signal.SIGINT, signal.SIGTERM)}
 
@@ -135,7 +135,7 @@ class Checkpoints(Callback):
     def after_epoch(self):
         self.steps = 0
         self.save(self.epoch+1)
-        if self.log: write_file(self.log, self._rows().encode())
+        if self.log: self._tried(lambda: write_file(self.log, self._rows().encode()), self.log)
         if self.asked: self._stop(self.epoch+1)
 
     def after_fit(self): self._deaf()
@@ -157,19 +157,29 @@ class Checkpoints(Callback):
 
     def save(self, epoch):
         "Write the checkpoint; where that fails the last one stays, and a line says so."
+        self._tried(lambda: self._write(dict(told=self.told, **training_state(self.learn, self.steps, epoch))), self.path)
+        self.last = time.monotonic()
+
+    def _write(self, state):
         aside = self.path.with_name(f'.{self.path.name}.part')
         try:
             with open(aside, 'wb') as f:
-                torch.save(dict(told=self.told, **training_state(self.learn, self.steps, epoch)), f)
+                torch.save(state, f)
                 f.flush()
                 os.fsync(f.fileno())
             os.replace(aside, self.path)
-            self.failed = False
-        except (OSError, RuntimeError) as e:        # torch's writer has errors of its own
-            aside.unlink(missing_ok=True)
-            if not self.failed: print(f'{self.path}: no checkpoint could be written ({reason(e)}); the last one stays')
-            self.failed = True
-        self.last = time.monotonic()
+        except BaseException:
+            with suppress(OSError): aside.unlink()
+            raise
+
+    def _tried(self, write, path):
+        "The training goes on where a file of it cannot be written; a line says so, once."
+        try:
+            write()
+            self.failed.discard(path)
+        except (OSError, RuntimeError, InputError) as e:        # torch's writer has errors of its own
+            if path not in self.failed: print(f'{printable(path)}: could not be written ({reason(e)}); what stood there stays')
+            self.failed.add(path)
 
 def read_checkpoint(
     path,            # of `Checkpoints`
