@@ -149,6 +149,17 @@ def learner():
     learn = fcn_learner(dls, 'mini', stride=8, recipe='paper', lr=.01).fit_recipe(1)    # with fastai's own bars
     assert learn.model.config['stride'] == 8
 
+def resume():
+    import tempfile
+    from pathlib import Path
+    from fcn_nb.data import scenes_dls
+    from fcn_nb.learner import fcn_learner
+    from fcn_nb.resume import Checkpoints, read_checkpoint
+    with tempfile.TemporaryDirectory() as d:
+        file = Path(d)/'a.resume'
+        fcn_learner(scenes_dls(4, 2, size=32, bs=2), 'mini', cbs=Checkpoints(file)).fit_console(1)
+        assert read_checkpoint(file)['epoch'] == 1
+
 def predict():
     import tempfile
     from fcn_nb.models import fcn
