@@ -333,6 +333,13 @@ def _device(name):
     except (RuntimeError, AssertionError, NotImplementedError) as e:
         raise InputError(f'--device {name}: not here ({reason(e)[:80]})') from None
 
+def _inputs(inputs, channels):
+    "What the net is shown, by either of the two options; other channels come with the data."
+    from fcn_nb.core import InputError
+    if channels == 3: return inputs
+    if channels == 1 and inputs in ('rgb', 'grey'): return 'grey'
+    raise InputError(f'--channels {channels}: wants 3, or 1 without --inputs; TIFFs of bands and data with depth bring their own')
+
 def _loss(name, train):
     "The loss of --loss, with class weights of the training set where it wants them; None: the recipe's."
     from fcn_nb.core import InputError, is_headed
@@ -368,7 +375,8 @@ def fcn_train(
     fc_width:Annotated[int, "width of fc6 and fc7; default: the weights' own, or 512 where they have none"]=None,
     freeze:Annotated[int, 'blocks of a backbone with given weights that stay as they are, from the image on']=0,
     recipe:Annotated[str, "'modern' (AdamW, one cycle), 'paper' (SGD, momentum 0.9), 'heavy' (the release's: with --bs 1) or 'scenes' (for mini)"]='modern',
-    inputs:Annotated[str, "of data with depth: 'rgb', 'rgbd' (log depth), 'hha' or 'rgb-hha'"]='rgb',
+    inputs:Annotated[str, "what the net is shown: 'rgb' or 'grey' (one channel); of data with depth also 'rgbd' (log depth), 'hha' or 'rgb-hha'"]='rgb',
+    channels:Annotated[int, '3, or 1: the same as --inputs grey']=3,
     labels:Annotated[str, "of data with two label sets: 'semantic', 'geometric' or 'both', a head for each; or '59' of context, '32' of camvid"]='semantic',
     fusion:Annotated[str, "of what stands behind the colours: 'early', one net sees all, or 'late', a net of its own"]='early',
     size:Annotated[str, "ROWSxCOLUMNS: train at this area, each image in its own shape; default: as they are"]=None,
@@ -392,6 +400,7 @@ def fcn_train(
     checkpoint = out.with_suffix('.resume')
     if _has_ended(out, checkpoint, resume, overwrite): return print(f'{printable(out)}: this training has ended')
     size = _size(size)
+    inputs = _inputs(inputs, channels)
     _weights_exist(weights)
     _check_numbers(lr, seed, stride=stride, fc_width=fc_width, freeze=freeze, epochs=epochs, bs=bs, patience=patience)
     from fcn_nb.data import AUGMENTS, make_dls

@@ -6,10 +6,10 @@
 __all__ = ['VOID', 'MAX_CLASSES', 'WHITES', 'IMAGE_FORMATS', 'MAX_PIXELS', 'VOC_CLASSES', 'CONTEXT_CLASSES', 'NYUD_CLASSES',
            'SIFTFLOW_CLASSES', 'GEOMETRIC_CLASSES', 'printable', 'reason', 'InputError', 'test_same', 'rng',
            'torch_rng', 'free_memory', 'check_memory', 'out_of_memory', 'memory_errors', 'upright', 'is_wide',
-           'wide_range', 'white_of', 'check_file', 'open_image', 'read_image', 'read_upright', 'wide_top', 'bands_in',
-           'read_bands', 'as_picture', 'is_headed', 'heads_of', 'one_of', 'looked_at', 'write_aside', 'write_file',
-           'check_overwrite', 'palette', 'colorize', 'overlay', 'show_images', 'legend', 'show_scores', 'html_page',
-           'html_table', 'html_image', 'progress', 'shared']
+           'wide_range', 'white_of', 'check_file', 'open_image', 'read_image', 'read_upright', 'wide_top', 'as_grey',
+           'bands_in', 'read_bands', 'as_picture', 'is_headed', 'heads_of', 'one_of', 'looked_at', 'write_aside',
+           'write_file', 'check_overwrite', 'palette', 'colorize', 'overlay', 'show_images', 'legend', 'show_scores',
+           'html_page', 'html_table', 'html_image', 'progress', 'shared']
 
 # %% ../nbs/00_core.ipynb #7b547788
 import base64, html, io
@@ -360,6 +360,12 @@ def wide_top(
     "The largest number in a file of wide greys; None where it has 8 bits, or says what is white as PGM does."
     im = open_image(path)
     if is_wide(im) and im.format != 'PPM': return wide_range(im, path)[1]
+
+def as_grey(
+    image,    # H x W x 3 uint8, RGB
+)->np.ndarray:  # H x W x 1 uint8
+    "The brightness of an image, as its one channel; a grey image keeps its numbers."
+    return np.asarray(Image.fromarray(image).convert('L'))[..., None]
 
 # %% ../nbs/00_core.ipynb #ba2d0002
 _BAND_TYPES = dict(uint8=np.uint8, int8=np.float32, uint16=np.float32, int16=np.float32, uint32=np.float32, int32=np.float32,

@@ -218,6 +218,7 @@ class MaskCounts:
 
 class _ImageSet:
     "What the sets share: item i is made by `read(i)`, once where there is room to keep it."
+    inputs = 'rgb'             # a key of `INPUTS`
     def _init(self, names, colors, size, keep):
         self.names, self.colors, self.size = names, colors, size
         self.room = min(2**31, free_memory()//4) if keep is None else keep
@@ -241,6 +242,13 @@ class _ImageSet:
             _, mask = self[i]
             for counts, of_head in zip(heads, head_masks(mask)): counts.add(i, of_head)
         self.counts = heads if is_headed(self.names) else heads[0]
+        return self
+
+    def in_grey(self):
+        "Show one channel from now on, the brightness; an `InputError` where the images are no colours alone."
+        if (self.channels, self.colours) != (3, 3):
+            raise InputError(f"inputs='grey': is for images of colours alone, these have {self.channels} channels")
+        self.inputs, self.channels, self.colours = 'grey', 1, 0
         return self
 
     @property
@@ -421,7 +429,7 @@ class Pairs(_ImageSet):
             parts.append(part if part.ndim == 3 else part[..., None])
         if len(parts) > 1: image = np.concatenate(parts, 2)
         if image.dtype != np.uint8: image = image.astype(np.float32)
-        return image, tag
+        return as_grey(image) if self.inputs == 'grey' else image, tag
 
     def _mask(self, i):
         "The mask of item i and its EXIF orientation; an `InputError` if its palette disagrees with another file's."
@@ -467,7 +475,7 @@ def _check_count(names):
         raise InputError(f'{len(names):,} classes: ids fit into 8 bits beside void, so {MAX_CLASSES} at most')
 
 # %% ../nbs/09_data.ipynb #e3fc3558
-INPUTS = {'rgb': (3, 3), 'rgbd': (4, 3), 'hha': (3, 0), 'rgb-hha': (6, 3)}     # channels; how many of the first are RGB
+INPUTS = {'rgb': (3, 3), 'grey': (1, 0), 'rgbd': (4, 3), 'hha': (3, 0), 'rgb-hha': (6, 3)}     # channels; how many of the first are RGB
 LABELS = 'semantic', 'geometric', 'both'
 
 def with_depth(
@@ -478,8 +486,9 @@ def with_depth(
     raw=None,
     down=None,
 )->np.ndarray:   # H x W x channels: uint8, with log depth float32
-    "What a net is shown of an image whose depth is known: colours, log depth behind them, HHA, or colours and HHA."
+    "What a net is shown of an image whose depth is known: colours, their brightness, log depth behind them, HHA, or colours and HHA."
     if inputs == 'rgb': return image
+    if inputs == 'grey': return as_grey(image)
     if inputs == 'rgbd': return np.concatenate([image, log_depth(depth)[..., None]], 2)
     found = hha(depth, camera, raw, down)
     return found if inputs == 'hha' else np.concatenate([image, found], 2)
@@ -492,7 +501,7 @@ class ScenePairs(_ImageSet):
         size=128,               # pixels, an int or (h, w)
         seed:int=0,
         keep:int=None,          # as for `Pairs`
-        inputs:str='rgb',       # 'rgb', 'rgbd' (log depth behind the colours), 'hha' or 'rgb-hha'
+        inputs:str='rgb',       # 'rgb', 'grey', 'rgbd' (log depth behind the colours), 'hha' or 'rgb-hha'
         labels:str='semantic',  # 'semantic', 'geometric' or 'both': two heads
     ):
         if n < 1: raise InputError('scenes: no images, the split is empty')
@@ -839,6 +848,7 @@ class Unlabelled:
         is_file, read = isinstance(item, (str, os.PathLike)), getattr(self.like, 'read_image', None)
         if is_file and read: return read(item)
         if self.channels == self.colours == 3: return read_image(item, getattr(self.like, 'white', None))
+        if getattr(self.like, 'inputs', 'rgb') == 'grey': return as_grey(read_image(item, getattr(self.like, 'white', None)))
         image = np.asarray(item)          # a name gives no axes, and is refused
         if image.ndim != 3 or image.shape[2] != self.channels:
             raise InputError(f'{item if is_file else "image"}: wants an H x W x {self.channels} array')
@@ -1274,9 +1284,10 @@ def folder_dls(
     bs:int=4,
     void:int=None, # as for `folder_pairs`
     augment=USUAL, # for training; None for none
+    inputs:str='rgb',   # 'grey': the net is shown one channel, the brightness
     **kwargs,      # for `make_dls`
 )->DataLoaders:
     "Loaders of a folder of one's own."
-    train = folder_pairs(path, 'train', size, void)
-    valid = folder_pairs(path, 'val', size, void)
+    train, valid = (folder_pairs(path, split, size, void) for split in ('train', 'val'))
+    if one_of('inputs', inputs, ('rgb', 'grey')) == 'grey': train, valid = train.in_grey(), valid.in_grey()
     return make_dls(train, valid, bs, augment, **kwargs)

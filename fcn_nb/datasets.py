@@ -646,17 +646,19 @@ def open_pairs(
     split:str='train',   # 'train', 'val' or 'test'; where there are lists any NAME that has a NAME.txt
     size=None,           # (h, w), or None for the images' own
     void:int=None,       # of voc and folder: an id that counts nowhere, beside 255
-    inputs:str='rgb',    # where there is depth, nyud and scenes: 'rgbd', 'hha' or 'rgb-hha' too
+    inputs:str='rgb',    # 'grey'; where there is depth, nyud and scenes, 'rgbd', 'hha' or 'rgb-hha' too
     labels:str='semantic',   # where there are several: 'geometric' and 'both' of siftflow and scenes, '59' of context, ...
 ):
     "One split of any data set, by its name."
     kind, _, path = recognise(data).partition(':')
-    given = dict(void=void, inputs=one_of('inputs', inputs, INPUTS), labels=labels)
+    shown = 'rgb' if one_of('inputs', inputs, INPUTS) == 'grey' else inputs      # colours, then grey: any set has that
+    given = dict(void=void, inputs=shown, labels=labels)
     given = {name: value for name, value in given.items() if value != _OPTIONS[name][0]}
     for name, value in given.items():
         if name not in signature(KINDS[kind]).parameters:
             raise InputError(f'{name}={value!r}: {_OPTIONS[name][1].format(kind)}')
     pairs = KINDS[kind](path, split, size, **given)
+    if inputs == 'grey': pairs.in_grey()
     pairs.inputs, pairs.labels = inputs, labels          # a model file keeps them: what `fcn_eval` is to open
     return pairs
 

@@ -39,9 +39,10 @@ def read_input(
     model,   # an `FCN` or a `LateFusion`
     image,   # as for `predict`
 )->np.ndarray:  # H x W x channels
-    "An image as the channels that a model wants: RGB, or an array or a TIFF of so many bands."
+    "An image as the channels that a model wants: RGB, grey, or an array or a TIFF of so many bands."
     channels, colours = len(model.preprocess.order), model.preprocess.colours
     if channels == colours == 3: return read_image(image, model.meta.get('white'))
+    if model.meta.get('inputs') == 'grey': return as_grey(read_image(image, model.meta.get('white')))
     wants = f'the model wants {channels} channels: give an H x W x {channels} array, or a TIFF of so many bands'
     if isinstance(image, (str, os.PathLike)):
         bands, _ = bands_in(image)
