@@ -365,7 +365,7 @@ def as_grey(
     image,    # H x W x 3 uint8, RGB
 )->np.ndarray:  # H x W x 1 uint8
     "The brightness of an image, as its one channel; a grey image keeps its numbers."
-    return np.asarray(Image.fromarray(image).convert('L'))[..., None]
+    return np.array(Image.fromarray(image).convert('L'))[..., None]
 
 # %% ../nbs/00_core.ipynb #ba2d0002
 _BAND_TYPES = dict(uint8=np.uint8, int8=np.float32, uint16=np.float32, int16=np.float32, uint32=np.float32, int32=np.float32,

@@ -545,8 +545,8 @@ def _default_rate(model, recipe):
 def _check_dls(dls):
     "Loaders of another library have no names, no void and no keys."
     if isinstance(getattr(dls, 'train', None), SegDL): return
-    raise InputError(f'dls: a {type(dls).__name__} is not ours; make_dls(train, valid) takes sets whose items are (image, mask), '
-                     'H x W x 3 bytes and H x W ids, with names, colors, size and checked(what)')
+    raise InputError(f'dls: a {type(dls).__name__} is not ours: make_dls(ItemPairs(dls.train_ds, names), ItemPairs(dls.valid_ds, names)), '
+                     'of fcn_nb.foreign, takes items that are (image, mask), bytes and ids')
 
 def fcn_learner(
     dls,                    # `scenes_dls`, `camvid_dls`, `folder_dls`, ...
