@@ -24,7 +24,8 @@ with warnings.catch_warnings():
     warnings.simplefilter('ignore', FutureWarning)       # fastai's use of torch.jit; the user can do nothing about it
     from fastai.data.core import DataLoaders
     from fastai.data.load import DataLoader
-    from fastai.torch_core import default_device
+    from fastai.torch_core import TensorImage, TensorMask, default_device
+from fastcore.foundation import L
 from PIL import Image
 
 from .core import *
@@ -695,14 +696,22 @@ class SegDL(DataLoader):
         first = one_headed(self.dataset)[0]
         legend(first.names, first.colors)
 
-    def show_results(self, b, out, max_n=4):
-        "Draw the images of a batch under their masks and under those that were predicted, `out`."
+    def show_results(self, b, out, max_n=4, show=True):
+        "Draw the images of a batch under their masks and under those that were predicted, `out`; a logger asks for them, not `show`n."
         x, y = b
         drawn = out[0] if isinstance(out, (tuple, list)) else out
+        if not show: return self._to_log(x[:max_n], _first_head(y)[:max_n], _first_head(drawn)[:max_n])
         pairs = zip(self._overlays(x[:max_n], y[:max_n]), self._overlays(x[:max_n], drawn[:max_n]))
         show_images([picture for pair in pairs for picture in pair], ['ground truth', 'prediction'], cols=2)
         first = one_headed(self.dataset)[0]
         legend(first.names, first.colors)
+
+    def _to_log(self, x, y, ids):
+        "What fastai's loggers draw: a batch, its samples (image, mask), and what came out of each."
+        colours = getattr(self.dataset, 'colours', 3)
+        images = [TensorImage(as_picture(image, colours).transpose(2, 0, 1)) for image in x.permute(0, 2, 3, 1).cpu().numpy()]
+        masks, found = ([TensorMask(mask.cpu()) for mask in batch] for batch in (y, ids))
+        return TensorImage(x), TensorMask(y), L(zip(images, masks)), L((mask,) for mask in found)
 
 def _first_head(masks): return masks[:, 0] if masks.ndim == 4 else masks
 
