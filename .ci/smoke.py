@@ -149,6 +149,15 @@ def learner():
     learn = fcn_learner(dls, 'mini', stride=8, recipe='paper', lr=.01).fit_recipe(1)    # with fastai's own bars
     assert learn.model.config['stride'] == 8
 
+def foreign():
+    import numpy as np, torch
+    from torchvision.transforms import v2
+    from fcn_nb.core import rng
+    from fcn_nb.foreign import ItemPairs, Pipeline
+    image, mask = np.zeros((8, 9, 3), np.uint8), np.arange(9, dtype=np.uint8)%2+np.zeros((8, 1), np.uint8)
+    pairs = ItemPairs([(torch.from_numpy(image).permute(2, 0, 1), mask)], ['a', 'b'])
+    assert Pipeline(v2.RandomHorizontalFlip(1))(*pairs[0], rng(0))[1].tolist() == mask[:, ::-1].tolist()
+
 def resume():
     import tempfile
     from pathlib import Path
