@@ -42,7 +42,7 @@ class ConfusionMatrix:
         return total
 
 # %% ../nbs/07_metrics.ipynb #021524a0
-_PART = 2**22  # pixels that are counted at a time
+_PART = 2**20  # pixels that are counted at a time: their codes stay in the cache
 
 def _ids(name, t):
     "A tensor or array of whole numbers as a tensor."
@@ -52,19 +52,26 @@ def _ids(name, t):
         raise ValueError(f'{name}: wants ids, got {t.dtype}; take argmax(1) of scores')
     return t
 
+def _are_bytes(ids): return ids.dtype == torch.uint8 or not ids.numel() or ids.min() >= 0 and ids.max() <= 255
+
+def _refuse(name, ids, classes): raise ValueError(f'{name}: id {ids[0].item()} is outside the {classes} classes')
+
 @patch
 def _counts(self:ConfusionMatrix, pred, target):
-    "The matrix of some pixels alone."
-    target = target.long()
-    keep = target != self.ignore_index
-    target = target[keep]
-    pred = pred.long()[keep]
-    for name, ids in (('pred', pred), ('target', target)):
-        bad = ids[(ids < 0) | (ids >= self.classes)]
-        if len(bad):
-            raise ValueError(f'{name}: id {bad[0].item()} is outside the {self.classes} classes')
-    counts = torch.bincount(target*self.classes+pred, minlength=self.classes**2)
-    return counts.view(self.classes, -1).cpu()
+    "The matrix of some pixels alone: one histogram of all pairs of bytes, which tells too what is void and what is no class."
+    pred, target = (t if t.dtype == torch.uint8 else t.long() for t in (pred, target))
+    ignored = self.ignore_index
+    if not (_are_bytes(pred) and _are_bytes(target)):      # what is ignored may be -100, and the prediction there anything
+        keep = target != ignored
+        pred, target = pred[keep], target[keep]
+        for name, ids in (('pred', pred), ('target', target)):
+            if not _are_bytes(ids): _refuse(name, ids[(ids < 0) | (ids > 255)], self.classes)
+    n = torch.bincount(target.int()*256+pred, minlength=2**16).view(256, 256)
+    if 0 <= ignored <= 255: n[ignored] = 0
+    for name, of_id in (('pred', n.sum(0)), ('target', n.sum(1))):
+        outside = of_id[self.classes:].nonzero()
+        if len(outside): _refuse(name, outside[:, 0]+self.classes, self.classes)
+    return n[:self.classes, :self.classes].cpu()
 
 # %% ../nbs/07_metrics.ipynb #d60528cf
 @patch
