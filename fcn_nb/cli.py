@@ -357,6 +357,18 @@ def _fingerprint(pairs):
     told = [f'{os.path.basename(str(f))} {os.path.getsize(f) if os.path.exists(str(f)) else 0}' for f in files]
     return hashlib.sha256('\n'.join(told).encode()).hexdigest()[:16]
 
+def _layout(name, learn):
+    "The memory format of --layout; the faster one is measured on the first images, and told."
+    import torch
+    from fcn_nb.learner import LAYOUTS, LowPrecision, choose_layout, has_bf16
+    if name != 'auto': return LAYOUTS[name]
+    x, _ = learn.dls.valid.one_batch()
+    low = has_bf16(x.device) and any(isinstance(cb, LowPrecision) for cb in learn.cbs)
+    chosen = choose_layout(learn.model, learn.model.to(x.device).preprocess(x), torch.bfloat16 if low else None)
+    said = next(k for k, v in LAYOUTS.items() if v == chosen)
+    print(f'layout {said}, in {"bfloat16" if low else "float32"}')
+    return chosen
+
 def _last_metrics(learn):
     "The metrics on val at the size of training, of the epoch that was kept; None where one is no number."
     from math import isfinite
@@ -390,6 +402,7 @@ def fcn_train(
     device:Annotated[str, "'cpu', 'cuda', 'cuda:1', ...; default: the GPU if there is one"]=None,
     resume:Annotated[bool, 'go on where a training of the same words was interrupted; it ends with the same bits']=False,
     every:Annotated[float, 'seconds from one checkpoint (OUT.resume) to the next; one is written after each epoch, and on Ctrl-C']=600,
+    layout:Annotated[str, "of numbers in memory: 'channels_last', 'plain', or 'auto', the faster one, measured at the start"]='auto',
     seed:Annotated[int, 'of new weights, order and augmentation']=0,
     out:Annotated[str, 'model file to write']='fcn_model.safetensors',
     overwrite:Annotated[bool, _OVERWRITE]=False,
@@ -405,13 +418,13 @@ def fcn_train(
     _check_numbers(lr, seed, stride=stride, fc_width=fc_width, freeze=freeze, epochs=epochs, bs=bs, patience=patience)
     from fcn_nb.data import AUGMENTS, make_dls
     from fcn_nb.datasets import open_pairs, recognise
-    from fcn_nb.learner import KeepBest, RECIPES, fcn_learner
+    from fcn_nb.learner import LAYOUTS, KeepBest, RECIPES, fcn_learner
     from fcn_nb.losses import LOSSES
     from fcn_nb.models import streams
     from fcn_nb.predict import keep_model
     from fcn_nb.resume import Checkpoints
     augment = augment or ('none' if recipe in ('paper', 'heavy') else 'usual')
-    for option, given, known in (('recipe', recipe, RECIPES), ('loss', loss, LOSSES), ('augment', augment, AUGMENTS)):
+    for option, given, known in (('recipe', recipe, RECIPES), ('loss', loss, LOSSES), ('augment', augment, AUGMENTS), ('layout', layout, ('auto', *LAYOUTS))):
         if given not in known: raise InputError(f'--{option} {given}: there is {", ".join(known)}')
     device = _device(device)
     data = recognise(data)
@@ -421,7 +434,7 @@ def fcn_train(
     watch = [KeepBest(patience=patience)] if best or patience else []
     told = dict(data=data, fingerprint=_fingerprint(train), backbone=backbone, weights=weights, stride=stride, fc_width=fc_width,
                 freeze=freeze, recipe=recipe, inputs=inputs, labels=labels, fusion=fusion, size=size, epochs=epochs, bs=bs, lr=lr,
-                loss=loss, augment=augment, best=best, patience=patience, seed=seed)
+                loss=loss, augment=augment, best=best, patience=patience, layout=layout, seed=seed)
     learn = fcn_learner(dls, backbone, stride, fc_width, weights, recipe, lr, seed=seed, freeze=freeze, fusion=fusion,
                         loss_func=_loss(loss, train), cbs=watch)
     blocks = len(streams(learn.model)[0].backbone)
@@ -430,12 +443,14 @@ def fcn_train(
     held = f', {freeze} of {blocks} blocks held' if freeze else ''
     print(f'FCN-{stride}s, {numbers:,} weights{held}; '
           f'{len(train)} images to learn from, {len(val)} to check on')
+    if not checkpoint.exists(): learn.layout = _layout(layout, learn)      # what goes on keeps its own
     with _alone(out), memory_errors('training', 'give a smaller --bs or --size'):
         learn.add_cb(Checkpoints(checkpoint, every, told, resume, log=out.with_suffix('.csv')))
         learn.fit_console(epochs, lines=True)
     learn.model.meta['training'] = dict(
         data=data, images=len(train), fingerprint=_fingerprint(train), recipe=recipe, lr=learn.lr[2], epochs=len(learn.recorder.values),
-        bs=bs, freeze=freeze, augment=augment, loss=loss, seed=seed, best=best or bool(patience), **_last_metrics(learn))
+        bs=bs, freeze=freeze, augment=augment, loss=loss, seed=seed, best=best or bool(patience),
+        layout=next(k for k, v in LAYOUTS.items() if v == learn.layout), **_last_metrics(learn))
     kept, message = keep_model(learn.model, out, overwrite)
     if message: _complain('fcn_train', message)
     if kept == out:

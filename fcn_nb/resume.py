@@ -20,6 +20,7 @@ from .core import *
 from .losses import *
 from .weights import *
 from .models import *
+from .learner import LAYOUTS
 
 # %% ../nbs/12b_resume.ipynb #12bb0008
 _STATE = dict(      # what callbacks know, by their names in a learner
@@ -49,7 +50,8 @@ def training_state(
         grads={k: _plain(p.grad) for k, p in unwrapped(learn.model).named_parameters() if p.grad is not None},
         epoch=epoch, steps=steps, train_iter=learn.train_iter, pct_train=learn.pct_train,
         key=_plain(loss.key) if isinstance(loss, PixelLoss) else None, generator=torch.get_rng_state(),
-        smooth=[smooth.count, _plain(smooth.val)], callbacks=callbacks, machine=_of_machine(learn.dls.device))
+        smooth=[smooth.count, _plain(smooth.val)], callbacks=callbacks, machine=_of_machine(learn.dls.device),
+        layout=next(name for name, layout in LAYOUTS.items() if layout == learn.layout))
 
 def _of_machine(device):
     "What the last bits of a number may depend on."
@@ -62,6 +64,9 @@ def restore_training(
     "Bring a learner to where another one was; what belongs to a running epoch comes when that begins."
     model, device = unwrapped(learn.model), learn.dls.device
     model.load_state_dict(state['model'])
+    learn.layout = LAYOUTS[state['layout']]
+    learn.preprocess.layout = learn.layout
+    model.to(memory_format=learn.layout)
     learn.opt.load_state_dict(state['opt'])
     for k, p in model.named_parameters():
         if k in state['grads']: p.grad = state['grads'][k].to(p.device, memory_format=torch.preserve_format)
