@@ -288,5 +288,6 @@ def fix_data(
                 done['changed'] += 1
                 say(f'{source}: {", ".join(changes)}')
         write_file(out/f'{s.split}.txt', '\n'.join([*names, '']).encode())
+    if not taken: raise InputError(f'{found.data}: nothing is left to repair, all its {done["left out"]:,} pairs are refused: correct codes.txt, or its masks')
     write_file(out/'codes.txt', '\n'.join([*found.splits[0].pairs.names, '']).encode())
     return done

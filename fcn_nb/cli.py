@@ -340,16 +340,6 @@ def _inputs(inputs, channels):
     if channels == 1 and inputs in ('rgb', 'grey'): return 'grey'
     raise InputError(f'--channels {channels}: wants 3, or 1 without --inputs; TIFFs of bands and data with depth bring their own')
 
-def _loss(name, train):
-    "The loss of --loss, with class weights of the training set where it wants them; None: the recipe's."
-    from fcn_nb.core import InputError, is_headed
-    from fcn_nb.data import check_masks
-    from fcn_nb.losses import LOSSES
-    if name == 'plain': return None
-    if name != 'weighted': return LOSSES[name]()
-    if is_headed(train.names): raise InputError('--loss weighted: is for one set of labels')
-    return LOSSES[name](check_masks(train).weights)
-
 def _fingerprint(pairs):
     "A hash of the names and the sizes of a set's files: whether a model was trained on these."
     import hashlib
@@ -368,15 +358,6 @@ def _layout(name, learn):
     said = next(k for k, v in LAYOUTS.items() if v == chosen)
     print(f'layout {said}, in {"bfloat16" if low else "float32"}')
     return chosen
-
-def _last_metrics(learn):
-    "The metrics on val at the size of training, of the epoch that was kept; None where one is no number."
-    from math import isfinite
-    kept = getattr(learn, 'keep_best', None)
-    epoch = kept.best_epoch if kept and kept.best_epoch is not None else -1
-    names = learn.recorder.metric_names[2:-1]
-    values = learn.recorder.values[epoch][1:]
-    return {f'val {name}': round(float(v), 4) if isfinite(v) else None for name, v in zip(names, values)}
 
 @command
 def fcn_train(
@@ -404,7 +385,7 @@ def fcn_train(
     every:Annotated[float, 'seconds from one checkpoint (OUT.resume) to the next; one is written after each epoch, and on Ctrl-C']=600,
     layout:Annotated[str, "of numbers in memory: 'channels_last', 'plain', or 'auto', the faster one, measured at the start"]='auto',
     seed:Annotated[int, 'of new weights, order and augmentation']=0,
-    out:Annotated[str, 'model file to write']='fcn_model.safetensors',
+    out:Annotated[str, 'model file to write; beside it stand OUT.csv, a line an epoch, and while it runs OUT.resume']='fcn_model.safetensors',
     overwrite:Annotated[bool, _OVERWRITE]=False,
 ):
     "Train an FCN; at the end score it on val against full-size masks and write the model file."
@@ -412,6 +393,7 @@ def fcn_train(
     out = _model_path(out, overwrite, weights)
     checkpoint = out.with_suffix('.resume')
     if _has_ended(out, checkpoint, resume, overwrite): return print(f'{printable(out)}: this training has ended')
+    if resume and not checkpoint.exists(): print(f'{printable(checkpoint)}: is not there, so it begins')
     size = _size(size)
     inputs = _inputs(inputs, channels)
     _weights_exist(weights)
@@ -429,14 +411,14 @@ def fcn_train(
     device = _device(device)
     data = recognise(data)
     train, val = (open_pairs(data, split, size, inputs=inputs, labels=labels) for split in ('train', 'val'))
-    dls = make_dls(train, val, bs, augment=AUGMENTS[augment], seed=seed, device=device)
+    dls = make_dls(train, val, bs, augment=augment, seed=seed, device=device)
     freeze = freeze if weights else 0
     watch = [KeepBest(patience=patience)] if best or patience else []
     told = dict(data=data, fingerprint=_fingerprint(train), backbone=backbone, weights=weights, stride=stride, fc_width=fc_width,
                 freeze=freeze, recipe=recipe, inputs=inputs, labels=labels, fusion=fusion, size=size, epochs=epochs, bs=bs, lr=lr,
                 loss=loss, augment=augment, best=best, patience=patience, layout=layout, seed=seed)
     learn = fcn_learner(dls, backbone, stride, fc_width, weights, recipe, lr, seed=seed, freeze=freeze, fusion=fusion,
-                        loss_func=_loss(loss, train), cbs=watch)
+                        loss_func=loss, cbs=watch)
     blocks = len(streams(learn.model)[0].backbone)
     _check_room(out, learn.model)
     numbers = sum(p.numel() for p in learn.model.parameters())
@@ -446,11 +428,14 @@ def fcn_train(
     if not checkpoint.exists(): learn.layout = _layout(layout, learn)      # what goes on keeps its own
     with _alone(out), memory_errors('training', 'give a smaller --bs or --size'):
         learn.add_cb(Checkpoints(checkpoint, every, told, resume, log=out.with_suffix('.csv')))
-        learn.fit_console(epochs, lines=True)
+        try: learn.fit_console(epochs, lines=True)
+        except KeyboardInterrupt:
+            if checkpoint.exists(): print(f'{printable(checkpoint)}: the same words with --resume go on from here')
+            raise
     learn.model.meta['training'] = dict(
         data=data, images=len(train), fingerprint=_fingerprint(train), recipe=recipe, lr=learn.lr[2], epochs=len(learn.recorder.values),
         bs=bs, freeze=freeze, augment=augment, loss=loss, seed=seed, best=best or bool(patience),
-        layout=next(k for k, v in LAYOUTS.items() if v == learn.layout), **_last_metrics(learn))
+        layout=next(k for k, v in LAYOUTS.items() if v == learn.layout), **learn.last_metrics())
     kept, message = keep_model(learn.model, out, overwrite)
     if message: _complain('fcn_train', message)
     if kept == out:

@@ -598,11 +598,13 @@ def show_images(
 def legend(
     names,        # class names in the order of their ids
     colors=None,  # n x 3 uint8; None: the VOC palette
-    cols:int=6,   # names in a row
+    cols:int=6,   # names in a row, at most: as many as fit
 ):
     "Name the colours of the classes under the current figure."
     colors = palette(len(names)) if colors is None else np.asarray(colors)
     labels = [str(n).replace('$', r'\$') for n in names]      # a $ would begin a formula
+    room = plt.gcf().get_figwidth()/(.5+.075*max(map(len, labels)))      # inches of a patch and its name
+    cols = max(1, min(cols, int(room)))
     patches = [Patch(facecolor=c/255, edgecolor='grey', label=n) for c, n in zip(colors, labels)]
     plt.gcf().legend(handles=patches, ncols=cols, loc='outside lower center', fontsize=8,
                      frameon=False)

@@ -88,7 +88,7 @@ class ItemPairs(ImageSet):
     "Any sequence of (image, mask) as a set for `make_dls`."
     def __init__(self,
         items,      # `len(items)` and `items[i]`, (image, mask): a torch `Dataset`, a list, `dls.train_ds` of fastai's loaders
-        names,      # of the classes, in the order of their ids
+        names,      # of the classes, in the order of their ids; one that is called void counts nowhere
         size=None,  # (h, w) of this area, in each image's own shape; None: as they are
         void=VOID,  # the id that counts nowhere, or several
         colors=None,    # n x 3 uint8, one colour a class; None: VOC's
@@ -97,8 +97,12 @@ class ItemPairs(ImageSet):
         if not (hasattr(items, '__len__') and hasattr(items, '__getitem__')):
             raise InputError(f'items: a {type(items).__name__} has no length, or no numbers: give a Dataset that has both, or a list')
         if not len(items): raise InputError('no images: the split is empty')
-        super().__init__(list(names), colors, size, keep)
-        self.items, self.void = items, void
+        names = list(names)
+        ids = void_ids(names)
+        if ids: say(f'{", ".join(f"{names[i]} ({i})" for i in ids)} counts nowhere')
+        while len(names)-1 in ids: del names[-1]
+        super().__init__(names, colors, size, keep)
+        self.items, self.void = items, (*np.atleast_1d(void).tolist(), *ids)
 
     def __len__(self): return len(self.items)
 

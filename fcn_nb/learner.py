@@ -11,6 +11,7 @@ __all__ = ['LAYOUTS', 'RECIPES', 'PAPER_RATES', 'first_head', 'PaperMetric', 'pa
 import copy, re, time, warnings
 from contextlib import contextmanager
 from functools import partial
+from pathlib import Path
 
 import numpy as np, torch, torch.nn.functional as F
 with warnings.catch_warnings():
@@ -77,8 +78,8 @@ class PreprocessCallback(Callback):
         self.epochs = 0
 
     def before_fit(self):
-        self.layout = getattr(self.learn, 'layout', torch.channels_last)
-        self.model.to(memory_format=self.layout)
+        self.memory_format = getattr(self.learn, 'layout', torch.channels_last)
+        self.model.to(memory_format=self.memory_format)
 
     def before_train(self):
         self.dls.train.epoch = self.epochs
@@ -91,7 +92,7 @@ class PreprocessCallback(Callback):
         if isinstance(self.loss_func, PixelLoss): self.loss_func.eval()             # every cell counts
 
     def before_batch(self):
-        x = unwrapped(self.model).preprocess(self.x).contiguous(memory_format=self.layout)
+        x = unwrapped(self.model).preprocess(self.x).contiguous(memory_format=self.memory_format)
         self.learn.xb = (x,)
 
 # %% ../nbs/12_learner.ipynb #30a6fc30
@@ -108,7 +109,7 @@ class LowPrecision(Callback):
     "Mixed precision on any device: the forward pass in `dtype`, scores and loss in float32."
     def __init__(self,
         dtype=None,  # None: bfloat16 where `has_bf16` says so, else float32
-    ): self.dtype = dtype
+    ): self.dtype, self.hooks = dtype, []
 
     def before_fit(self):
         device = torch.device(self.dls.device)
@@ -123,7 +124,7 @@ class LowPrecision(Callback):
                       self.model.register_forward_hook(leave, always_call=True)]
 
     def after_fit(self):
-        for h in self.hooks: h.remove()
+        while self.hooks: self.hooks.pop().remove()
 
 # %% ../nbs/12_learner.ipynb #14c00002
 LAYOUTS = dict(channels_last=torch.channels_last, plain=torch.contiguous_format)
@@ -264,6 +265,7 @@ class FiniteLoss(Callback):
             if fault := _range_fault(self.x, _colours(self.learn)): raise FitError(fault)
 
     def after_loss(self):
+        if not len(self.yb): return             # images without masks, of `test_dl`
         loss = self.learn.loss_grad
         if loss.isfinite().all(): return
         during = 'validation' if not self.training else 'training'
@@ -399,8 +401,17 @@ class _PerImage:
     def __init__(self, loss): self.loss, self.activation, self.decodes = loss.eval(), loss.activation, loss.decodes
     def __call__(self, scores, target): return self.loss.per_image(scores, target)
 
+def _check_callback(cb, metrics):
+    "One that watches a column that is not there, or that mixes images, would end in a foreign word."
+    known = ['train_loss', 'valid_loss', *(m.name for m in L(metrics))]
+    if isinstance(cb, TrackerCallback) and cb.monitor not in known:
+        raise InputError(f'monitor={cb.monitor!r}: there is {", ".join(known)}')
+    if any(kind.__name__ == 'MixHandler' for kind in type(cb).__mro__):
+        raise InputError(f"{type(cb).__name__}: mixes labels, which masks have none of between; augment='colour' of the loaders serves instead")
+
 class FCNLearner(Learner):
     "fastai's `Learner`, where an FCN needs another answer than its own."
+    kept_epoch = None        # of the last fit; None: its last
     first_epoch = 0          # of the next fit; more where a training goes on (`12b_resume`)
     layout = torch.channels_last     # of weights and images: `choose_layout` knows which is the faster
 
@@ -420,7 +431,24 @@ class FCNLearner(Learner):
         else: return lr
         return [old, 2*old, new, 2*new]
 
-    def fit(self, n_epoch, lr=None, wd=None, **kwargs): super().fit(n_epoch, self._as_rates(lr), _of_weights(wd), **kwargs)
+    def fit(self, n_epoch, lr=None, wd=None, cbs=None, **kwargs):
+        "As fastai's; how it went is noted in `model.meta['training']`, for the model file."
+        for cb in [*self.cbs, *L(cbs)]: _check_callback(cb, self.metrics)
+        try: super().fit(n_epoch, self._as_rates(lr), _of_weights(wd), cbs=cbs, **kwargs)
+        finally:
+            if hasattr(self, 'low_precision'): self.low_precision.after_fit()      # also of a fit that was interrupted
+        if any(isinstance(cb, LRFinder) for cb in L(cbs)): return
+        self.kept_epoch = next((cb.best_epoch for cb in [*self.cbs, *L(cbs)] if isinstance(cb, KeepBest)), None)
+        unwrapped(self.model).meta['training'] = dict(
+            recipe=self.recipe, epochs=len(self.recorder.values), bs=self.dls.train.bs, images=len(self.dls.train_ds),
+            seed=self.seed, loss=type(self.loss_func).__name__, **self.last_metrics())
+
+    def last_metrics(self):
+        "The metrics on val at the size of training, of the epoch that was kept; None where one is no number."
+        if not len(self.recorder.values): return {}
+        values = self.recorder.values[-1 if self.kept_epoch is None else self.kept_epoch][1:]
+        names = self.recorder.metric_names[2:-1]
+        return {f'val {name}': round(float(v), 4) if np.isfinite(v) else None for name, v in zip(names, values)}
 
     def fit_one_cycle(self, n_epoch, lr_max=None, *args, **kwargs):
         "As fastai's."
@@ -430,14 +458,17 @@ class FCNLearner(Learner):
         "As fastai's."
         super().fit_flat_cos(n_epoch, self._as_rates(lr), *args, **kwargs)
 
-    def get_preds(self, *args, **kwargs):
+    def get_preds(self, ds_idx=1, dl=None, *args, **kwargs):
         "As fastai's, in float32: probabilities, in the order of the data; with their losses one an image, over its pixels that count."
+        given = self.dls[ds_idx] if dl is None else dl
+        if isinstance(given, SegDL): given.one_size = True      # no image is padded unsaid
         try:
-            with self.removed_cbs(self._grab_cbs(LowPrecision)): return super().get_preds(*args, **kwargs)
+            with self.removed_cbs(self._grab_cbs(LowPrecision)): return super().get_preds(ds_idx, dl, *args, **kwargs)
         except RuntimeError as e:
             if 'Sizes of tensors must match' not in str(e): raise
-            raise InputError('get_preds: the images are of several sizes, which no one tensor holds: '
-                             'give loaders with a size, or take `predict` or `evaluate`') from None
+            raise InputError(SEVERAL_SIZES) from None
+        finally:
+            if isinstance(given, SegDL): given.one_size = False
 
     @contextmanager
     def loss_not_reduced(self):
@@ -471,8 +502,10 @@ class FCNLearner(Learner):
         order = sorted(range(len(matrices)), key=lambda i: np.nan_to_num(matrices[i].mean_iu, nan=1.))
         for i in order[:k]:
             batch = dl.create_batch([dl.dataset[i]])
-            print(f'image {i}: mean IU {100*matrices[i].mean_iu:.1f}')
-            dl.show_results(batch, self.get_preds(dl=[batch], with_decoded=True)[2])
+            files = getattr(dl.dataset, 'images', ())
+            said = printable(f'image {i}{f" ({Path(str(files[i])).name})" if files else ""}: mean IU {100*matrices[i].mean_iu:.1f}')
+            print(said)
+            dl.show_results(batch, self.get_preds(dl=[batch], with_decoded=True)[2], title=said)
         print(sum(matrices[1:], matrices[0]).table(names))
         return order, matrices
 
@@ -525,6 +558,14 @@ def _check_void(loss):
     index = getattr(loss, 'ignore_index', getattr(getattr(loss, 'func', None), 'ignore_index', VOID))
     if index != VOID: raise InputError(f'loss_func: its ignore_index is {index}, and void is {VOID}: give ignore_index={VOID}')
 
+def _loss_named(name, data):
+    "A loss by its word in `LOSSES`, with class weights of the training set where it wants them; 'plain': the recipe's."
+    one_of('loss_func', name, LOSSES)
+    if name == 'plain': return None
+    if name != 'weighted': return LOSSES[name]()
+    if is_headed(data.names): raise InputError("loss_func='weighted': is for one set of labels")
+    return LOSSES[name](check_masks(data).weights)
+
 def _learner(model, dls, recipe, lr, seed, loss_func=None, metrics=None, opt_func=None, wd=None, cbs=None, **kwargs):
     "A `Learner` around a ready model."
     settings = RECIPES[recipe]
@@ -538,6 +579,7 @@ def _learner(model, dls, recipe, lr, seed, loss_func=None, metrics=None, opt_fun
     ours = [PreprocessCallback(seed), FiniteLoss(), CollapseCheck()]
     if settings['bf16']: ours.append(LowPrecision())
     if settings['images']: ours.append(_accumulation(dls, settings['images']))
+    if isinstance(loss_func, str): loss_func = _loss_named(loss_func, data)
     _check_void(loss_func)
     learn = FCNLearner(dls, model, loss_func or PixelLoss(reduction=settings['reduction']), opt_func or settings['opt'],
                        splitter=fcn_groups, lr=_rates(lr, settings['backbone_lr']),
@@ -595,7 +637,7 @@ def fcn_learner(
     padding='same',         # or 100
     fusion='early',         # of channels behind the colours: 'early', one net sees all; 'late', a net of their own
     seed:int=0,             # of new weights and dropout
-    **kwargs,               # `loss_func`, `metrics`, `opt_func`, `wd`, `cbs`, `path`, and what else `Learner` takes
+    **kwargs,               # `loss_func` (a loss, or a word of `LOSSES`), `metrics`, `opt_func`, `wd`, `cbs`, `path`, and what else `Learner` takes
 )->Learner:
     "A fastai `Learner` around an FCN, with the habits of section 4.3; `fit_recipe` trains it."
     if recipe not in RECIPES: raise InputError(f'recipe {recipe!r}: there is {", ".join(RECIPES)}')
@@ -637,10 +679,11 @@ def _batch_errors():
 @patch
 def fit_recipe(self:Learner,
     epochs:int,  # passes over the training set
+    **kwargs,    # for fastai's `fit`: `cbs`
 ):
     "Train as the learner's recipe says: at a constant rate, or one cycle of AdamW."
     fit = self.fit_one_cycle if RECIPES[self.recipe]['one_cycle'] else self.fit
-    with _batch_errors(): fit(epochs)
+    with _batch_errors(): fit(epochs, **kwargs)
     return self
 
 @patch
@@ -648,10 +691,11 @@ def fit_console(self:Learner,
     epochs:int,             # as for `fit_recipe`
     what:str='training',    # stands beside the bar
     lines:bool=False,       # print a line an epoch
+    **kwargs,               # as for `fit_recipe`
 ):
     "`fit_recipe` for a terminal: one bar instead of fastai's."
     with self.no_bar(), self.no_logging(), self.added_cbs(ConsoleProgress(what, lines)):
-        return self.fit_recipe(epochs)
+        return self.fit_recipe(epochs, **kwargs)
 
 def refine(
     learn:Learner,      # a trained `fcn_learner`; left as it is

@@ -32,6 +32,8 @@ class ConfusionMatrix:
         self.absent = absent
         self.n = torch.zeros(classes, classes, dtype=torch.int64)
 
+    def __repr__(self): return f'ConfusionMatrix({self.classes}, {self.n.sum().item():,} pixels)'
+
     def __add__(self, other):
         "The counts of two parts of a set, as one."
         kinds = [(m.classes, m.ignore_index, m.absent) for m in (self, other)]

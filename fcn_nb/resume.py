@@ -109,7 +109,8 @@ class Checkpoints(Callback):
         here, there = _of_machine(self.dls.device), self.state['machine']
         other = [f'{k} {there[k]} then, {here[k]} now' for k in here if here[k] != there[k]]
         also = f' ({", ".join(other)}: the last digits may differ)' if other else ''
-        print(f'goes on behind epoch {self.state["epoch"]}, step {self.state["steps"]}{also}')
+        behind = f', behind step {self.state["steps"]}' if self.state['steps'] else ''
+        print(f'goes on with epoch {self.state["epoch"]}{behind}{also}')
 
     def _ask(self, signum, frame):
         if self.asked: raise KeyboardInterrupt       # a second time: at once

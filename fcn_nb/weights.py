@@ -117,6 +117,8 @@ def unwrapped(
     model,  # a net, in any number of torch's wrappers
 ):
     "The net inside of `torch.compile`, `DataParallel` and the like; another net as it is."
+    if isinstance(model, (str, os.PathLike)): raise InputError(f'model: {model} is a name: load_model(path) of fcn_nb.predict opens the file')
+    if hasattr(model, 'dls'): raise InputError(f'model: a {type(model).__name__}: give its learn.model')
     inside = [m for name, m in model.named_children() if name in _WRAPPERS]
     return unwrapped(inside[0]) if inside else model
 
