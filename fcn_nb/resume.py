@@ -65,7 +65,7 @@ def restore_training(
     model, device = unwrapped(learn.model), learn.dls.device
     model.load_state_dict(state['model'])
     learn.layout = LAYOUTS[state['layout']]
-    learn.preprocess.layout = learn.layout
+    learn.preprocess.memory_format = learn.layout
     model.to(memory_format=learn.layout)
     learn.opt.load_state_dict(state['opt'])
     for k, p in model.named_parameters():

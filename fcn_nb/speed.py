@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['ROWS', 'Timed', 'interleaved', 'dense_peer', 'pytorch_fcn', 'gflop', 'matrix_product', 'Row', 'Measured', 'Bench',
-           'training_step', 'verdict', 'of_machine', 'bench_rows']
+           'training_step', 'verdict', 'of_machine', 'bench_rows', 'Estimate', 'estimate']
 
 # %% ../nbs/15e_speed.ipynb #14e00004
 import copy, importlib.util, io, os, platform, subprocess, sys, tempfile, time, types
@@ -20,12 +20,14 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from .core import *
 from .upsampling import *
+from .weights import *
 from .models import *
 from .metrics import *
 from .depth import *
 from .scenes import *
 from .data import *
 from .learner import *
+from .predict import _PeakMemory
 
 # %% ../nbs/15e_speed.ipynb #14e00006
 class Timed(NamedTuple):
@@ -368,3 +370,68 @@ def bench_rows(
         say(f'{name:14} {m.value:7.2f} {row.unit}  {verdict(row, m):6} (wants {wants}): {m.note}{wide}')
     say(f'load at the end {os.getloadavg()[0]:.1f}')
     return found
+
+# %% ../nbs/15e_speed.ipynb #14e00038
+def _ghost(model):
+    "The model on the meta device."
+    tensors = *model.parameters(), *model.buffers()
+    return copy.deepcopy(model, {id(t): _as_ghost(t) for t in tensors})
+
+def _as_ghost(t):
+    ghost = torch.empty_like(t, device='meta')
+    return nn.Parameter(ghost, requires_grad=t.requires_grad) if isinstance(t, nn.Parameter) else ghost
+
+def _backward(model, x):
+    heads = model(x)
+    sum(y.square().mean() for y in (heads if isinstance(heads, tuple) else [heads])).backward()
+
+class Estimate(NamedTuple):
+    "What a training will take on this machine."
+    parameters: int       # that learn
+    gflop: float          # of a step: 10**9 operations, forward and backward
+    memory: int           # bytes at most, beside the libraries and the images that are kept
+    step: float           # seconds
+    epoch: float          # seconds, without validation
+
+    def __str__(self):
+        return (f'{self.parameters:,} weights learn; a step: {self.gflop:.0f} GFLOP, {self.step:.2f} s, {self.memory/1e9:.2f} GB of memory; '
+                f'an epoch: {self.epoch/60:.1f} minutes, and the validation')
+
+def estimate(
+    learn,                # an `fcn_learner`, left as it is
+    clock=time.perf_counter,
+)->Estimate:              # an `InputError` where the memory will not do
+    "What a training of this learner takes: counted without computing, then two steps that are timed."
+    model = unwrapped(learn.model)
+    x, y = learn.dls.valid.create_batch([learn.dls.train_ds[i] for i in range(learn.dls.train.bs)])
+    x = model.to(x.device).preprocess(x)
+    states = 2 if RECIPES[learn.recipe]['one_cycle'] else 1            # of AdamW, or of SGD with momentum
+    learning = [p for p in model.parameters() if p.requires_grad]
+    ghost = _ghost(model).train()
+    with FlopCounterMode(display=False) as counter, _PeakMemory() as memory: _backward(ghost, x.to('meta'))
+    weights = sum(t.nbytes for t in (*model.parameters(), *model.buffers()))
+    need = memory.peak+weights+states*sum(p.nbytes for p in learning)
+    check_memory(need, f'a step of {len(x)} images of {x.shape[-1]} x {x.shape[-2]} pixels', 'give a smaller --bs or --size')
+    step = _one_step(learn, copy.deepcopy(model).train(), x, y)
+    times = []
+    for _ in range(3):
+        start = clock()
+        step()
+        times.append(clock()-start)
+    seconds = min(times[1:])
+    return Estimate(sum(p.numel() for p in learning), counter.get_total_flops()/1e9, int(need), seconds, seconds*len(learn.dls.train))
+
+def _one_step(learn, model, x, y):
+    "A step as the learner would do it, of a copy of its model."
+    device = learn.dls.device
+    model, x, y = model.to(device, memory_format=learn.layout), x.to(device).contiguous(memory_format=learn.layout), y.to(device)
+    low = has_bf16(torch.device(device)) and RECIPES[learn.recipe]['bf16']
+    opt = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], 0.)
+    def step():
+        with torch.random.fork_rng():
+            with torch.autocast(torch.device(device).type, torch.bfloat16, low): heads = model(x)
+            heads = tuple(h.float() for h in heads) if isinstance(heads, tuple) else heads.float()
+            learn.loss_func(heads, y).backward()
+            opt.step()
+            opt.zero_grad()
+    return step
