@@ -352,9 +352,9 @@ def _layout(name, learn):
     import torch
     from fcn_nb.learner import LAYOUTS, LowPrecision, choose_layout, has_bf16
     if name != 'auto': return LAYOUTS[name]
-    x, _ = learn.dls.valid.one_batch()
+    x, _ = learn.first_batch()
     low = has_bf16(x.device) and any(isinstance(cb, LowPrecision) for cb in learn.cbs)
-    chosen = choose_layout(learn.model, learn.model.to(x.device).preprocess(x), torch.bfloat16 if low else None)
+    chosen = choose_layout(learn.model, x, torch.bfloat16 if low else None)
     said = next(k for k, v in LAYOUTS.items() if v == chosen)
     print(f'layout {said}, in {"bfloat16" if low else "float32"}')
     return chosen

@@ -127,6 +127,16 @@ class LowPrecision(Callback):
         while self.hooks: self.hooks.pop().remove()
 
 # %% ../nbs/12_learner.ipynb #14c00002
+@contextmanager
+def _batch_errors():
+    "An `InputError` where a layer that normalises is given one value a channel: it has no deviation."
+    try: yield
+    except ValueError as e:
+        shape = re.search(r'Expected more than 1 .*(\[.*\])', str(e))
+        if isinstance(e, InputError) or not shape: raise
+        raise InputError(f'BatchNorm gets one value a channel, a map of {shape[1]}, and has nothing to normalise by: '
+                         'give a batch of more images, or larger ones') from None
+
 LAYOUTS = dict(channels_last=torch.channels_last, plain=torch.contiguous_format)
 _FASTER = 1.1      # so many times: below it is noise, and the usual layout stays
 
@@ -151,7 +161,7 @@ def choose_layout(
     "The memory format in which this net learns fastest here: two steps in each, after one that does not count."
     model = copy.deepcopy(unwrapped(model)).train()
     times = {layout: [] for layout in LAYOUTS.values()}
-    with torch.random.fork_rng():                      # dropout
+    with torch.random.fork_rng(), _batch_errors():     # dropout
         for _ in range(3):
             for layout, t in times.items(): t.append(seconds(model, x, layout, dtype))
     usual, plain = (min(t[1:]) for t in times.values())
@@ -419,6 +429,12 @@ class FCNLearner(Learner):
         for self.epoch in range(self.first_epoch, self.n_epoch): self._with_events(self._do_epoch, 'epoch', CancelEpochException)
         self.first_epoch = 0
 
+    def first_batch(self):
+        "The first images of the training set, not augmented: (preprocessed images, ids)."
+        x, y = self.dls.train.create_batch([self.dls.train_ds[i] for i in range(self.dls.train.bs)])
+        model = unwrapped(self.model).to(self.dls.device)
+        return model.preprocess(x.to(self.dls.device)), y.to(self.dls.device)
+
     def freeze_to(self, n):
         "Hold the first `n` of two parts, (classifier's, new): `freeze()` holds the classifier's. What `freeze=` held stays so."
         super().freeze_to(2*n)
@@ -666,16 +682,6 @@ def fcn_learner(
     return _learner(model, dls, recipe, lr or _default_rate(model, recipe), seed, **kwargs)
 
 # %% ../nbs/12_learner.ipynb #8cf3cda7
-@contextmanager
-def _batch_errors():
-    "An `InputError` where a layer that normalises is given one value a channel: it has no deviation."
-    try: yield
-    except ValueError as e:
-        shape = re.search(r'Expected more than 1 .*(\[.*\])', str(e))
-        if isinstance(e, InputError) or not shape: raise
-        raise InputError(f'BatchNorm gets one value a channel, a map of {shape[1]}, and has nothing to normalise by: '
-                         'give a batch of more images, or larger ones') from None
-
 @patch
 def fit_recipe(self:Learner,
     epochs:int,  # passes over the training set

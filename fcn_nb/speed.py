@@ -403,8 +403,7 @@ def estimate(
 )->Estimate:              # an `InputError` where the memory will not do
     "What a training of this learner takes: counted without computing, then two steps that are timed."
     model = unwrapped(learn.model)
-    x, y = learn.dls.valid.create_batch([learn.dls.train_ds[i] for i in range(learn.dls.train.bs)])
-    x = model.to(x.device).preprocess(x)
+    x, y = learn.first_batch()
     states = 2 if RECIPES[learn.recipe]['one_cycle'] else 1            # of AdamW, or of SGD with momentum
     learning = [p for p in model.parameters() if p.requires_grad]
     ghost = _ghost(model).train()
@@ -423,13 +422,12 @@ def estimate(
 
 def _one_step(learn, model, x, y):
     "A step as the learner would do it, of a copy of its model."
-    device = learn.dls.device
-    model, x, y = model.to(device, memory_format=learn.layout), x.to(device).contiguous(memory_format=learn.layout), y.to(device)
-    low = has_bf16(torch.device(device)) and RECIPES[learn.recipe]['bf16']
+    model, x = model.to(memory_format=learn.layout), x.contiguous(memory_format=learn.layout)
+    low = has_bf16(x.device) and RECIPES[learn.recipe]['bf16']
     opt = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], 0.)
     def step():
         with torch.random.fork_rng():
-            with torch.autocast(torch.device(device).type, torch.bfloat16, low): heads = model(x)
+            with torch.autocast(x.device.type, torch.bfloat16, low): heads = model(x)
             heads = tuple(h.float() for h in heads) if isinstance(heads, tuple) else heads.float()
             learn.loss_func(heads, y).backward()
             opt.step()
