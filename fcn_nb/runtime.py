@@ -38,13 +38,19 @@ class OnnxModel(nn.Module):
     def forward(self,
         x,  # N x channels x H x W, as they come
     ):      # as of an `FCN`
-        if x.device.type != 'cpu' or torch.is_autocast_enabled('cpu'):
-            raise InputError(f'{self.path}: an ONNX file computes on the CPU, in single precision; another device or dtype is for a model file')
+        if torch.is_autocast_enabled('cpu'): self._refuse('another dtype')
         counts, x = head_counts(self), x.detach().to(self.kind.dtype).contiguous()
         scores = _run(self.session, output_names(len(counts))[::2], x, self.path)
         for y, n in zip(scores, counts):
             if y.shape != (len(x), n, *x.shape[2:]): raise InputError(f'{self.path}: it makes {(*y.shape,)} of {(*x.shape,)}')
         return scores if isinstance(self.config['classes'], tuple) else scores[0]
+
+    def _refuse(self, what):
+        raise InputError(f'{self.path}: an ONNX file computes on the CPU, in single precision; {what} is for a model file')
+
+    def _apply(self, fn, recurse=True):                   # of `to`, `cuda`, `half`: nothing is moved
+        if fn(torch.empty(0)).device.type != 'cpu': self._refuse('another device')
+        return self
 
     def memory(self,
         h:int, w:int,  # of the image
