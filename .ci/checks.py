@@ -167,7 +167,8 @@ def wheel():
     check('wheel', build)
 
 def newest():
-    check('the wheel installs with the newest fastai', pip, 'install', '-U', 'fastai', 'pyflakes', *DIST.glob('*.whl'))
+    wheels = [f'{o}[onnx]' for o in DIST.glob('*.whl')]
+    check('the wheel installs with the newest fastai', pip, 'install', '-U', 'fastai', 'pyflakes', *wheels)
     freeze = run([sys.executable, '-m', 'pip', 'freeze'])[1]
     print('       ' + ' '.join(re.findall(r'^(?:torch|torchvision|fastai|fastcore|numpy)==\S+', freeze, re.M)))
 

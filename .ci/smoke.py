@@ -89,6 +89,34 @@ def models():
     assert (first.shape[1], second.shape[1]) == (4, 2)
     assert fcn('resnet18', 4, 8).eval()(x[:, :3]).shape == (1, 4, 33, 40)
 
+def exported(path):
+    "A small net as an ONNX file, and the largest difference from torch, as a share of the largest score."
+    from torch import nn
+    from fcn_nb.models import fcn
+    from fcn_nb.predict import export_onnx
+    net = fcn('mini', 10, stride=32)
+    nn.init.normal_(net.score.fr.weight)
+    return net, export_onnx(net, path)
+
+def export():
+    import tempfile, onnxruntime, numpy as np
+    with tempfile.TemporaryDirectory() as d:
+        _, apart = exported(f'{d}/m.onnx')
+        scores, ids = onnxruntime.InferenceSession(f'{d}/m.onnx').run(None, {'image': np.zeros((1, 3, 41, 50), np.uint8)})
+    assert apart < 1e-4 and scores.shape == (1, 10, 41, 50) and (scores.argmax(1) == ids).all()
+
+def runtime():
+    import tempfile
+    from fcn_nb.predict import predict
+    from fcn_nb.runtime import load_onnx
+    from fcn_nb.scenes import scene
+    image = scene(0, (40, 52)).image
+    with tempfile.TemporaryDirectory() as d:
+        net, _ = exported(f'{d}/m.onnx')
+        assert (predict(load_onnx(f'{d}/m.onnx'), image) != predict(net, image)).mean() < 1e-2
+        with open(f'{d}/m.onnx', 'wb') as f: f.write(b'no model')
+        assert 'not an ONNX file' in refusal(load_onnx, f'{d}/m.onnx')
+
 def scenes():
     from fcn_nb.scenes import object_crops, scene
     assert scene(0, 64).mask.shape == (64, 64) and object_crops(2)[0].shape == (2, 96, 96, 3)

@@ -213,16 +213,18 @@ def _tables(found, names):
 
 # %% ../nbs/16_cli.ipynb #03bb93f1
 def _open_model(model, caffe, net):
-    "The model of a file of ours, or the authors' net that --caffe and --net name."
+    "The model of a file of ours, torch's or an ONNX file, or the authors' net that --caffe and --net name."
     from fcn_nb.core import InputError
     from fcn_nb.predict import load_model
-    if caffe is None and net is None: return load_model(model)
+    from fcn_nb.runtime import load_onnx
+    if caffe is None and net is None: return load_onnx(model) if Path(model).suffix == '.onnx' else load_model(model)
     from fcn_nb.caffe import RELEASE, fcn_from_caffe
     if None in (caffe, net):
         names = ', '.join(RELEASE)
         raise InputError(f'--caffe FILE, --net NAME: want each other; NAME is {names}')
     return fcn_from_caffe(caffe, net)
 
+_MODEL = 'model file of fcn_train or fcn_reproduce, or an ONNX file of export_onnx'
 _CAFFE = 'a .caffemodel of the authors, or the same net as a .pth (pytorch-fcn), in the place of MODEL'
 _NET = 'which of their nets it is: fcn8s, fcn-alexnet, ...'
 _OVERWRITE = 'replace files of the same name that are not ours'
@@ -487,7 +489,7 @@ def _compare(published, matrix, images):
 # %% ../nbs/16_cli.ipynb #fee42531
 @command
 def fcn_eval(
-    model:Annotated[str, 'model file of fcn_train or fcn_reproduce', '--caffe'],
+    model:Annotated[str, _MODEL, '--caffe'],
     data:Annotated[str, 'KIND:PATH (voc, nyud, siftflow, context, camvid, folder, scenes, ...), or a PATH that is recognised'],
     split:Annotated[str, 'train, val or test; seg11valid of voc, trainval of nyud and siftflow, any NAME that has a NAME.txt']='val',
     absent:Annotated[str, "absent classes: 'nan' not counted, 'zero' counted as 0, 'skip' not even if predicted"]='nan',
@@ -550,7 +552,7 @@ def _check_outputs(files, out, overwrite, inputs, heads):
 # %% ../nbs/16_cli.ipynb #ab8fc073
 @command
 def fcn_predict(
-    model:Annotated[str, 'model file of fcn_train or fcn_reproduce', '--caffe'],
+    model:Annotated[str, _MODEL, '--caffe'],
     images:Annotated[list, 'images, or folders of them'],
     out:Annotated[str, 'folder for NAME.png (palette PNG of ids) and NAME_overlay.jpg']='predictions',
     caffe:Annotated[str, _CAFFE]=None,
@@ -582,7 +584,7 @@ def fcn_predict(
 # %% ../nbs/16_cli.ipynb #16d00001
 @command
 def fcn_info(
-    model:Annotated[str, 'model file of fcn_train or fcn_reproduce', '--caffe'],
+    model:Annotated[str, _MODEL, '--caffe'],
     caffe:Annotated[str, _CAFFE]=None,
     net:Annotated[str, _NET]=None,
 ):

@@ -506,6 +506,7 @@ _MARKS = {    # how our files begin, and what stands in their first bytes
 def _is_ours(head):
     "Whether a file that begins so is an image, a page, results or a model of this library."
     if head[8:].startswith(b'{"__metadata__":{"fcn_nb":'): return True     # behind a length
+    if head[2:].startswith(b'\x12\x06fcn_nb\x1a'): return True              # an ONNX file's producer, behind a version
     return any(head.startswith(start) and mark in head for start, mark in _MARKS.items())
 
 def check_overwrite(

@@ -127,8 +127,8 @@ def _check_settings(classes, fuse, channels, pool5_stride):
 
 def _check_input(x, channels):
     if torch.jit.is_tracing():
-        raise InputError('torch.jit.trace: it would freeze the size of the image; torch.export with dynamic shapes '
-                         'and torch.compile leave it open, and a logger takes trace_model=False')
+        raise InputError('torch.jit.trace: it would freeze the size of the image; export_onnx(model, path), torch.export '
+                         'with dynamic shapes and torch.compile leave it open, and a logger takes trace_model=False')
     if x.shape[1] != channels: raise InputError(f'x: {x.shape[1]} channels, wants {channels}')
 
 # %% ../nbs/06_models.ipynb #b23ae0cd

@@ -25,6 +25,7 @@ from .filters import *
 from .weights import *
 from .backbones import *
 from .models import *
+from .export import *
 from .metrics import *
 
 # %% ../nbs/13_predict.ipynb #8e83fb65
@@ -112,6 +113,7 @@ def predict_memory(
     h:int, w:int,  # of the image
 )->int:            # bytes on a CPU, beside the weights
     "What `predict` needs for an image: counted on the meta device, where nothing is computed."
+    if hasattr(model, 'memory'): return model.memory(h, w)      # no net of torch, but a file that another runtime computes
     tensors = *model.parameters(), *model.buffers()
     ghosts = {id(t): torch.empty_like(t, device='meta') for t in tensors}
     net = copy.deepcopy(model, ghosts).eval()
@@ -530,7 +532,7 @@ def model_info(
 )->str:      # a label and a text in each line
     "What a model is made of, what it knows and sees, and how it was trained."
     model = unwrapped(model)
-    parts, rows = streams(model), []
+    parts, rows = streams(model), [*getattr(model, 'rows', [])]      # of what is no net of torch
     for net, prefix in zip(parts, [''] if len(parts) == 1 else ['first ', 'second ']):
         rows += [(f'{prefix}{label}', text) for label, text in _net_rows(net)]
     if isinstance(model, LateFusion): rows.append(('late fusion', f'their scores, {model.how}'))
