@@ -186,6 +186,12 @@ def foreign():
     pairs = ItemPairs([(torch.from_numpy(image).permute(2, 0, 1), mask)], ['a', 'b'])
     assert Pipeline(v2.RandomHorizontalFlip(1))(*pairs[0], rng(0))[1].tolist() == mask[:, ::-1].tolist()
 
+def speed():
+    from torch import nn
+    from fcn_nb.speed import gflop, interleaved
+    assert gflop(nn.Conv2d(3, 8, 1), (10, 10)) == 2*3*8*100/1e9
+    assert interleaved(dict(nothing=lambda: None), least=2, most=3)['nothing'].seconds >= 0
+
 def resume():
     import tempfile
     from pathlib import Path

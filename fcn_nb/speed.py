@@ -273,17 +273,14 @@ def _loading(bench):
     return Measured(100*read/(read+t['step'].seconds), max(v.spread for v in t.values()),
                     f'{1000*read:.0f} ms to read 4 images, {t["step"].seconds:.2g} s a step')
 
-_TRAIN = """import sys
-from fcn_nb.cli import fcn_train
-sys.argv = 'fcn_train scenes:48 --backbone mini --weights scenes --size {side}x{side} --epochs 2 --out {out} --overwrite'.split()
-fcn_train()"""
+_TRAIN = 'scenes:48 --backbone mini --weights scenes --epochs 2 --overwrite --size {side}x{side} --out {out}'
 
 def _beside(bench):
     "A training by command beside one process that computes all the time: how many times as long it takes."
     with tempfile.TemporaryDirectory() as d:
-        code = _TRAIN.format(side=bench.side//4, out=f'{d}/m.safetensors')
+        words = [Path(sys.executable).parent/'fcn_train', *_TRAIN.format(side=bench.side//4, out=f'{d}/m.safetensors').split()]
         env = {k: v for k, v in os.environ.items() if not k.startswith('OMP_')}       # as a user's terminal has it
-        def alone(): subprocess.run([sys.executable, '-W', 'ignore', '-c', code], capture_output=True, check=True, env=env)
+        def alone(): subprocess.run(words, capture_output=True, check=True, env=env)
         def beside():
             busy = subprocess.Popen([sys.executable, '-c', 'while True: pass'])
             try: alone()
