@@ -44,6 +44,14 @@ def losses():
     scores, void = torch.randn(1, 3, 4, 4, requires_grad=True), torch.full((1, 4, 4), 255)
     assert PixelLoss()(scores, void) == 0 < PixelLoss()(scores, void*0)
 
+def tiles():
+    import torch
+    from fcn_nb.models import fcn
+    from fcn_nb.tiles import Tiles, halo, tile_scores
+    net, x = fcn('mini', 4, stride=8).eval(), torch.randn(1, 3, 70, 90)
+    assert len(Tiles(net, 70, 90, 64)) == 4 and halo(net).grid == 32
+    torch.testing.assert_close(tile_scores(net, x, 64), net(x), rtol=0, atol=1e-4)
+
 def metrics():
     import torch
     from fcn_nb.metrics import ConfusionMatrix
