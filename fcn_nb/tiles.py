@@ -194,6 +194,11 @@ def work(self:Tiles):
     seen = [sum(end-start+border for _, (start, end) in spans) for spans in self._spans]
     return seen[0]*seen[1]/((self.h+border)*(self.w+border))
 
+@patch(as_prop=True)
+def largest(self:Tiles):
+    "Height and width of the largest part that a tile shows the net, its padding not counted."
+    return tuple(max(end-start for _, (start, end) in spans) for spans in self._spans)
+
 @patch
 def __str__(self:Tiles):
     reach, n = self.halo.width, len(self)
