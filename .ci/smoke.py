@@ -191,6 +191,20 @@ def predict():
         assert all(f.exists() for f in save_prediction(net, f'{d}/p.png', f'{d}/out'))
     assert predict(net, s.image).shape == (40, 52) and 0 <= evaluate(net, [(s.image, s.mask)]).mean_iu <= 1
 
+def large():
+    import tempfile
+    import numpy as np
+    from pathlib import Path
+    from PIL import Image
+    from fcn_nb.large import LargeImage, large_size, predict_large
+    from fcn_nb.models import fcn
+    from fcn_nb.predict import predict
+    net, image = fcn('mini', 4, stride=8).eval(), np.random.default_rng(0).integers(0, 256, (90, 130, 3), dtype=np.uint8)
+    with tempfile.TemporaryDirectory() as d:
+        out, = predict_large(net, image, Path(d)/'ids.tif', tile=64)
+        with Image.open(out) as im: assert (np.array(im) == predict(net, image)).all()
+        assert LargeImage(net, out).size == (90, 130) and large_size(out) is None
+
 def caffe():
     import tempfile
     from fcn_nb.caffe import RELEASE, _Net, fcn_from_caffe, load_caffemodel, weights_url

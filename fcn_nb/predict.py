@@ -4,12 +4,15 @@
 
 # %% auto #0
 __all__ = ['input_size', 'read_input', 'predict_memory', 'scores_of_tiles', 'predict', 'save_model', 'load_model', 'keep_model',
-           'model_info', 'evaluate_each', 'evaluate', 'save_mask', 'outputs_of', 'save_prediction']
+           'model_info', 'evaluate_each', 'evaluate', 'save_mask', 'outputs_of', 'save_prediction', 'file_fingerprint',
+           'array_fingerprint', 'model_fingerprint', 'has_mark', 'save_predictions']
 
 # %% ../nbs/13_predict.ipynb #902d7740
-import copy, io, json, math, os, re, shutil, tempfile, weakref
+import copy, hashlib, io, json, math, os, re, shutil, tempfile, weakref
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import nullcontext
 from functools import partial
+from itertools import chain
 from pathlib import Path
 
 import numpy as np, torch, torch.nn.functional as F
@@ -692,7 +695,7 @@ def evaluate(
     return total[0] if isinstance(model.config['classes'], int) else total
 
 # %% ../nbs/13_predict.ipynb #ed2928dc
-def _mask_png(ids, colors):
+def _mask_png(ids, colors, mark=''):
     "The bytes of a palette PNG."
     ids = np.asarray(ids)
     if ids.dtype.kind not in 'biu' or ids.min() < 0 or ids.max() > 255:
@@ -704,6 +707,7 @@ def _mask_png(ids, colors):
     im.putpalette(table.tobytes())
     note = PngInfo()
     note.add_text('Software', 'fcn_nb')       # `check_overwrite` knows our files by it
+    if mark: note.add_text('fcn_nb', mark)
     file = io.BytesIO()
     im.save(file, 'PNG', pnginfo=note)
     return file.getvalue()
@@ -747,29 +751,134 @@ def _result_paths(image, out, heads):
     return paths
 
 # %% ../nbs/13_predict.ipynb #35f9a0e7
-def save_prediction(
-    model:FCN,
-    image,                 # path of an image
-    out,                   # a folder
-    dtype=None,            # as for `predict`
-    overwrite:bool=False,  # replace files that are no work of this library
-)->list:                   # the two files; of several heads two of each
-    "Make OUT/NAME.png (palette) and OUT/NAME_overlay.jpg of an image, both before one is written."
-    image, model = check_file(image), unwrapped(model)
-    classes, colors = model.config['classes'], model.meta.get('colors')
-    heads = 1 if isinstance(classes, int) else len(classes)
-    paths = _result_paths(image, Path(out), heads)
+def _read_for(model, image, out, overwrite):
+    "(files to write, pixels) of an image; an `InputError` where they cannot be written."
+    image = check_file(image)
+    paths = _result_paths(image, Path(out), len(_class_counts(model)))
     for p in paths: check_overwrite(p, overwrite)
     pixels = read_input(model, image)
     h, w = pixels.shape[:2]
     if max(h, w) > 65500:
         raise InputError(f'{image}: {w} x {h} pixels: a JPEG has up to 65500 a side; '
                          'cut it into parts')
-    ids = _predict(model, pixels, image, dtype)
-    if isinstance(classes, int): ids, colors = (ids,), [colors]
+    return paths, pixels
+
+def _write_for(model, image, paths, pixels, ids, mark=''):
+    "Write the masks and the overlays: all are made before one is written; a mask comes last, and with it the mark."
+    colors = model.meta.get('colors')
+    if isinstance(model.config['classes'], int): ids, colors = (ids,), [colors]
     with memory_errors(image, _REMEDY):
-        shown, files = as_picture(pixels, model.preprocess.colours), []
-        for of_head, table in zip(ids, colors or [None]*heads):
-            files += _mask_png(of_head, table), _overlay_jpeg(shown, of_head, table)
-    for p, data in zip(paths, files): write_file(p, data)
+        shown, masks, overlays = as_picture(pixels, model.preprocess.colours), [], []
+        for of_head, table in zip(ids, colors or [None]*len(ids)):
+            masks.append(_mask_png(of_head, table, mark))
+            overlays.append(_overlay_jpeg(shown, of_head, table))
+    for p, data in [*zip(paths[1::2], overlays), *zip(paths[::2], masks)]: write_file(p, data)
+
+def save_prediction(
+    model:FCN,
+    image,                 # path of an image
+    out,                   # a folder
+    dtype=None,            # as for `predict`
+    overwrite:bool=False,  # replace files that are no work of this library
+    tile:int=None,         # as for `predict`
+)->list:                   # the two files; of several heads two of each
+    "Make OUT/NAME.png (palette) and OUT/NAME_overlay.jpg of an image, both before one is written."
+    model = unwrapped(model)
+    paths, pixels = _read_for(model, image, out, overwrite)
+    _write_for(model, image, paths, pixels, _predict(model, pixels, image, dtype, tile=tile))
     return paths
+
+# %% ../nbs/13_predict.ipynb #14a13011
+def _hashed(parts):
+    h = hashlib.blake2b(digest_size=16)
+    for part in parts: h.update(part)
+    return h.hexdigest()
+
+def file_fingerprint(
+    path,
+)->str:
+    "A hash of what a file holds, whatever its name and its date."
+    with open(check_file(path), 'rb') as f: return _hashed(iter(lambda: f.read(2**22), b''))
+
+def array_fingerprint(
+    a,   # H x ..., read some rows at a time
+)->str:
+    "A hash of the numbers of an array, its shape and its type."
+    rows = max(2**22//max(a[:1].nbytes, 1), 1)
+    parts = (np.ascontiguousarray(a[i:i+rows]) for i in range(0, len(a), rows))
+    return _hashed(chain([f'{a.shape} {a.dtype}'.encode()], parts))
+
+def model_fingerprint(
+    model,   # an `FCN` or a `LateFusion`
+)->str:
+    "A hash of all that decides what a model draws: its settings and its weights; not how it was trained."
+    settings = _settings(unwrapped(model))
+    for k in _NOTES: settings['meta'].pop(k, None)
+    weights = sorted(unwrapped(model).state_dict().items())
+    parts = (v.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy() for _, v in weights)
+    return _hashed(chain([json.dumps([settings, [k for k, _ in weights]], sort_keys=True).encode()], parts))
+
+# %% ../nbs/13_predict.ipynb #14a13012
+def has_mark(
+    path,      # of a PNG of `save_predictions`
+    mark:str,
+)->bool:
+    "Whether a mask is there and was made of this model and this image."
+    try:
+        with Image.open(path, formats=['PNG']) as im: return im.info.get('fcn_nb') == mark
+    except (OSError, ValueError, SyntaxError): return False
+
+_AHEAD = 2**24    # pixels: an image of more is not read while another one is in work
+
+def _reads_ahead(image):
+    try:
+        with Image.open(image, formats=IMAGE_FORMATS) as im: return im.width*im.height <= _AHEAD
+    except Exception: return False      # it is looked at in its turn
+
+def _read_marked(model, image, out, overwrite, fingerprint):
+    "As `_read_for`, and the mark; no pixels where all is done."
+    mark = f'{fingerprint} {file_fingerprint(image)}'
+    paths = _result_paths(Path(image), Path(out), len(_class_counts(model)))
+    if all(p.is_file() for p in paths) and all(has_mark(p, mark) for p in paths[::2]): return paths, None, mark
+    return *_read_for(model, image, out, overwrite), mark
+
+def save_predictions(
+    model,
+    images,                # paths
+    out,                   # a folder
+    dtype=None,            # as for `predict`
+    overwrite:bool=False,  # replace files that are no work of this library
+    tile:int=None,         # as for `predict`
+):                         # yields (image, the files, whether they were done before) in order; in the place of the files the error of an image
+    "`save_prediction` of many: while one image is computed, the next is read and the last is written; what was done before is left."
+    model, images = unwrapped(model), [*images]
+    fingerprint = model_fingerprint(model)
+    with ThreadPoolExecutor(1) as reader, ThreadPoolExecutor(1) as writer:
+        def read(image): return reader.submit(_read_marked, model, image, out, overwrite, fingerprint)
+        def compute(image, reading):
+            paths, pixels, mark = reading.result()
+            if pixels is None: return paths, True, None
+            ids = _predict(model, pixels, image, dtype, tile=tile)
+            return paths, False, writer.submit(_write_for, model, image, paths, pixels, ids, mark)
+        reading, last = read(images[0]) if images else None, None
+        for image, following in zip(images, [*images[1:], None]):
+            wait([reading])
+            next_one = read(following) if following and _reads_ahead(following) else None
+            work = _tried(image, compute, image, reading)
+            if last: yield _ended(*last)
+            last = image, work
+            reading = next_one or (read(following) if following else None)
+        if last: yield _ended(*last)
+
+def _tried(image, f, *args):
+    "What `f` gives, or the error that is the image's or the disk's fault."
+    try:
+        with memory_errors(image, 'make it smaller'): return f(*args)
+    except (InputError, OSError) as e: return e
+
+def _ended(image, work):
+    "What `save_predictions` tells of an image, once its files are written."
+    if isinstance(work, Exception): return image, work, False
+    paths, before, writing = work
+    error = _tried(image, writing.result) if writing else None
+    return image, error or paths, before
