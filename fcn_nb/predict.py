@@ -832,7 +832,7 @@ _AHEAD = 2**24    # pixels: an image of more is not read while another one is in
 
 def _reads_ahead(image):
     try:
-        with Image.open(image, formats=IMAGE_FORMATS) as im: return im.width*im.height <= _AHEAD
+        with Image.open(check_file(image), formats=IMAGE_FORMATS) as im: return im.width*im.height <= _AHEAD
     except Exception: return False      # it is looked at in its turn
 
 def _read_marked(model, image, out, overwrite, fingerprint):
