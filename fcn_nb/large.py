@@ -7,7 +7,7 @@ __all__ = ['TiffParts', 'large_size', 'LargeImage', 'large_outputs', 'predict_la
 
 # %% ../nbs/13b_large.ipynb #14b00004
 import json, os
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import numpy as np, tifffile, torch
@@ -109,6 +109,10 @@ class LargeImage:
     def __getitem__(self, at):
         try: return read_input(self.model, np.asarray(self.image[at]))
         except InputError as e: raise InputError(f'{self.name}: {str(e).removeprefix("image: ").removeprefix(f"{self.name}: ")}') from None
+
+    def close(self):
+        "Let go of the file."
+        if isinstance(self.image, TiffParts): self.image.file.close()
 
 def _mapped(path):
     try: return np.load(check_file(path), mmap_mode='r', allow_pickle=False)
@@ -248,9 +252,13 @@ def predict_large(
 ):                         # the files written, in a list; or `out`
     "The class of each pixel, tile by tile, in the memory of a tile. Stopped, the same call goes on where it was."
     model = unwrapped(model)
-    large = LargeImage(model, image)
     model.to(device or next(model.parameters()).device)
-    if isinstance(out, (str, os.PathLike)): return _to_file(model, large, Path(out), tile, dtype, device, overwrite)
+    with closing(LargeImage(model, image)) as large:
+        if isinstance(out, (str, os.PathLike)): return _to_file(model, large, Path(out), tile, dtype, device, overwrite)
+        return _to_arrays(model, large, out, tile, dtype, device)
+
+# %% ../nbs/13b_large.ipynb #14b00015
+def _to_arrays(model, large, out, tile, dtype, device):
     heads = out if isinstance(out, (list, tuple)) else [out]
     if len(heads) != _heads(model) or any(tuple(a.shape) != large.size for a in heads):
         raise InputError(f'out: wants {_heads(model)} of the shape {[*large.size]}, got {[[*a.shape] for a in heads]}')
@@ -260,7 +268,6 @@ def predict_large(
             for a, ids in zip(heads, _ids_of(scores, large.name)): a[tuple(slice(*span) for span in t.core)] = ids
     return out
 
-# %% ../nbs/13b_large.ipynb #14b00015
 def _job(model, large, tile, dtype):
     "What is being made: of what, and how."
     image = file_fingerprint(large.name) if large.name != 'image' else array_fingerprint(large.image)

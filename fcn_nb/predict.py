@@ -8,8 +8,8 @@ __all__ = ['input_size', 'read_input', 'predict_memory', 'scores_of_tiles', 'pre
            'array_fingerprint', 'model_fingerprint', 'has_mark', 'save_predictions']
 
 # %% ../nbs/13_predict.ipynb #902d7740
-import copy, hashlib, io, json, math, os, re, shutil, tempfile, weakref
-from concurrent.futures import ThreadPoolExecutor, wait
+import copy, hashlib, io, json, math, os, re, shutil, tempfile, warnings, weakref
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from functools import partial
 from itertools import chain
@@ -832,7 +832,7 @@ _AHEAD = 2**24    # pixels: an image of more is not read while another one is in
 
 def _reads_ahead(image):
     try:
-        with Image.open(check_file(image), formats=IMAGE_FORMATS) as im: return im.width*im.height <= _AHEAD
+        with warnings.catch_warnings(action='ignore'), Image.open(check_file(image), formats=IMAGE_FORMATS) as im: return im.width*im.height <= _AHEAD
     except Exception: return False      # it is looked at in its turn
 
 def _read_marked(model, image, out, overwrite, fingerprint):
@@ -854,20 +854,20 @@ def save_predictions(
     model, images = unwrapped(model), [*images]
     fingerprint = model_fingerprint(model)
     with ThreadPoolExecutor(1) as reader, ThreadPoolExecutor(1) as writer:
-        def read(image): return reader.submit(_read_marked, model, image, out, overwrite, fingerprint)
+        def read(image): return _read_marked(model, image, out, overwrite, fingerprint)
+        def read_small(image): return read(image) if _reads_ahead(image) else None
         def compute(image, reading):
-            paths, pixels, mark = reading.result()
+            paths, pixels, mark = reading.result() or reader.submit(read, image).result()
             if pixels is None: return paths, True, None
+            ahead.append(following and reader.submit(read_small, following))
             ids = _predict(model, pixels, image, dtype, tile=tile)
             return paths, False, writer.submit(_write_for, model, image, paths, pixels, ids, mark)
-        reading, last = read(images[0]) if images else None, None
+        ahead, last = [images and reader.submit(read_small, images[0])], None
         for image, following in zip(images, [*images[1:], None]):
-            wait([reading])
-            next_one = read(following) if following and _reads_ahead(following) else None
+            reading = ahead.pop() if ahead else reader.submit(read_small, image)
             work = _tried(image, compute, image, reading)
             if last: yield _ended(*last)
             last = image, work
-            reading = next_one or (read(following) if following else None)
         if last: yield _ended(*last)
 
 def _tried(image, f, *args):
