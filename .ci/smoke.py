@@ -44,6 +44,14 @@ def losses():
     scores, void = torch.randn(1, 3, 4, 4, requires_grad=True), torch.full((1, 4, 4), 255)
     assert PixelLoss()(scores, void) == 0 < PixelLoss()(scores, void*0)
 
+def tiles():
+    import torch
+    from fcn_nb.models import fcn
+    from fcn_nb.tiles import Tiles, halo, tile_scores
+    net, x = fcn('mini', 4, stride=8).eval(), torch.randn(1, 3, 70, 90)
+    assert len(Tiles(net, 70, 90, 64)) == 4 and halo(net).grid == 32
+    torch.testing.assert_close(tile_scores(net, x, 64), net(x), rtol=0, atol=1e-4)
+
 def metrics():
     import torch
     from fcn_nb.metrics import ConfusionMatrix
@@ -216,6 +224,20 @@ def predict():
         Image.fromarray(s.image).save(f'{d}/p.png')
         assert all(f.exists() for f in save_prediction(net, f'{d}/p.png', f'{d}/out'))
     assert predict(net, s.image).shape == (40, 52) and 0 <= evaluate(net, [(s.image, s.mask)]).mean_iu <= 1
+
+def large():
+    import tempfile
+    import numpy as np
+    from pathlib import Path
+    from PIL import Image
+    from fcn_nb.large import LargeImage, large_size, predict_large
+    from fcn_nb.models import fcn
+    from fcn_nb.predict import predict
+    net, image = fcn('mini', 4, stride=8).eval(), np.random.default_rng(0).integers(0, 256, (90, 130, 3), dtype=np.uint8)
+    with tempfile.TemporaryDirectory() as d:
+        out, = predict_large(net, image, Path(d)/'ids.tif', tile=64)
+        with Image.open(out) as im: assert (np.array(im) == predict(net, image)).all()
+        assert LargeImage(net, out).size == (90, 130) and large_size(out) is None
 
 def caffe():
     import tempfile

@@ -550,6 +550,24 @@ def _check_outputs(files, out, overwrite, inputs, heads):
             check_overwrite(p, overwrite)
 
 # %% ../nbs/16_cli.ipynb #ab8fc073
+def _segmented(fcn, files, out, overwrite, tile):
+    "(image, its files or its error, whether they were there before), one by one: first those that are read whole, then TIFFs of more pixels."
+    from fcn_nb.core import InputError, MAX_PIXELS, memory_errors
+    from fcn_nb.large import large_size, predict_large
+    from fcn_nb.predict import save_predictions
+    large = {}
+    for f in files:
+        with suppress(InputError, OSError): large[f] = large_size(f)      # what is wrong is said in its turn
+    yield from save_predictions(fcn, [f for f in files if not large.get(f)], out, overwrite=overwrite, tile=tile)
+    for f in files:
+        if not large.get(f): continue
+        try:
+            h, w = large[f]
+            if tile is None: raise InputError(f'{f}: {w} x {h} pixels are more than {MAX_PIXELS:,}; give --tile 1024')
+            with memory_errors(f, 'give a smaller --tile'): files_of = predict_large(fcn, f, out/f'{f.stem}.tif', tile, overwrite=overwrite)
+            yield f, files_of, False
+        except (InputError, OSError) as e: yield f, e, False
+
 @command
 def fcn_predict(
     model:Annotated[str, _MODEL, '--caffe'],
@@ -557,28 +575,32 @@ def fcn_predict(
     out:Annotated[str, 'folder for NAME.png (palette PNG of ids) and NAME_overlay.jpg']='predictions',
     caffe:Annotated[str, _CAFFE]=None,
     net:Annotated[str, _NET]=None,
+    tile:Annotated[int, 'side of a tile in pixels: the net looks at one at a time, with the scores of the whole; a TIFF of more than 100,000,000 pixels becomes NAME.tif']=None,
     overwrite:Annotated[bool, _OVERWRITE]=False,
 ):
-    "Segment images, each at its own size; one that cannot be segmented is told, and the others go on."
-    from fcn_nb.core import InputError, memory_errors, printable, progress
-    from fcn_nb.predict import save_prediction
+    """Segment images, each at its own size; one that cannot be segmented is told, and the others go on.
+    What an earlier start made of the same model and image is left as it is."""
+    from fcn_nb.core import InputError, printable, progress
+    if tile is not None and tile < 1: raise InputError(f'--tile {tile}: wants 1 or more pixels')
     fcn = _open_model(model, caffe, net)
     files = _images_of(images)
     out = Path(out)
     heads = 1 if isinstance(fcn.config['classes'], int) else len(fcn.config['classes'])
     _check_outputs(files, out, overwrite, [p for p in (model, caffe) if p], heads)
     _check_folder(out)
-    failed = 0
-    for f in progress(files, 'segmenting'):
-        try:
-            with memory_errors(f, 'make it smaller'): save_prediction(fcn, f, out, overwrite=overwrite)
-        except (InputError, OSError) as e:
+    failed, before, kinds = 0, 0, set()
+    for f, made, was_there in progress(_segmented(fcn, files, out, overwrite, tile), 'segmenting', len(files), ' images'):
+        before += was_there
+        if isinstance(made, Exception):
             failed += 1
-            _complain('fcn_predict', _line(e, f))
+            _complain('fcn_predict', _line(made, f))
+        else: kinds.add(made[0].suffix)
     segmented = len(files)-failed
     if segmented:
         images = 'image' if segmented == 1 else 'images'
-        print(f'{segmented} {images} -> {printable(out)}/NAME.png and NAME_overlay.jpg')
+        names = dict(zip(('.png', '.tif'), ('NAME.png and NAME_overlay.jpg', 'NAME.tif')))
+        print(f'{segmented} {images} -> {printable(out)}/{", ".join(text for kind, text in names.items() if kind in kinds)}')
+    if before: print(f'{before} of them had been segmented before')
     if failed: raise _Partly(f'{failed} of {len(files)} images could not be segmented')
 
 # %% ../nbs/16_cli.ipynb #16d00001

@@ -500,6 +500,7 @@ def write_file(
 _MARKS = {    # how our files begin, and what stands in their first bytes
     b'\x89PNG': b'Software\0fcn_nb',
     b'\xff\xd8\xff': b'\xff\xfe\0\x08fcn_nb',
+    b'II': b'fcn_nb\0',                        # a TIFF's software
     b'{': b'"generator": "fcn_nb"',
     b'<': b'<meta name="generator" content="fcn_nb">'}
 
@@ -673,9 +674,10 @@ def progress(
     items,          # something to loop over
     what:str='',    # what is being done
     total=None,     # how many, where `items` cannot tell
+    unit:str='it',  # what one of them is called, in "3 images/s"
 ):
     "`items` with a progress bar in a terminal."
-    return tqdm(items, desc=what, total=total, leave=False, disable=None)
+    return tqdm(items, desc=what, total=total, leave=False, disable=None, unit=unit)
 
 # %% ../nbs/00_core.ipynb #c9a601b6
 def shared(
