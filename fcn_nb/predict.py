@@ -274,6 +274,7 @@ def predict(
 ):                   # H x W integer array of ids; with `scores` also classes x H x W floats; of several heads tuples
     "The class of each pixel of an image at its own size; an `InputError` where memory does not do."
     model = unwrapped(model)
+    if tile and hasattr(model, 'memory'): raise InputError('tile: an ONNX file is run on whole images; the model file it was made of takes tiles')
     def alone(image, name):
         name = image if isinstance(image, (str, os.PathLike)) else name
         return _predict(model, read_input(model, image), name, dtype, device, scores, tile)
