@@ -767,7 +767,7 @@ def _read_for(model, image, out, overwrite):
     return paths, pixels
 
 def _write_for(model, image, paths, pixels, ids, mark=''):
-    "Write the masks and the overlays: all are made before one is written; a mask comes last, and with it the mark."
+    "Write the masks and the overlays: all are made before one is written, and an overlay comes behind its mask."
     colors = model.meta.get('colors')
     if isinstance(model.config['classes'], int): ids, colors = (ids,), [colors]
     with memory_errors(image, _REMEDY):
@@ -775,7 +775,7 @@ def _write_for(model, image, paths, pixels, ids, mark=''):
         for of_head, table in zip(ids, colors or [None]*len(ids)):
             masks.append(_mask_png(of_head, table, mark))
             overlays.append(_overlay_jpeg(shown, of_head, table))
-    for p, data in [*zip(paths[1::2], overlays), *zip(paths[::2], masks)]: write_file(p, data)
+    for p, data in zip(paths, chain(*zip(masks, overlays))): write_file(p, data)
 
 def save_prediction(
     model:FCN,
@@ -838,11 +838,16 @@ def _reads_ahead(image):
         with warnings.catch_warnings(action='ignore'), Image.open(check_file(image), formats=IMAGE_FORMATS) as im: return im.width*im.height <= _AHEAD
     except Exception: return False      # it is looked at in its turn
 
+def _is_done(mask, shown, mark):
+    "An overlay that is older than its mask was made of something else."
+    if not (mask.is_file() and shown.is_file() and has_mark(mask, mark)): return False
+    return shown.stat().st_mtime_ns >= mask.stat().st_mtime_ns
+
 def _read_marked(model, image, out, overwrite, fingerprint):
     "As `_read_for`, and the mark; no pixels where all is done."
     mark = f'{fingerprint} {file_fingerprint(image)}'
     paths = _result_paths(Path(image), Path(out), len(_class_counts(model)))
-    if all(p.is_file() for p in paths) and all(has_mark(p, mark) for p in paths[::2]): return paths, None, mark
+    if all(_is_done(mask, shown, mark) for mask, shown in zip(paths[::2], paths[1::2])): return paths, None, mark
     return *_read_for(model, image, out, overwrite), mark
 
 def save_predictions(
