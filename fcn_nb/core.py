@@ -671,8 +671,10 @@ def progress(
     what:str='',    # what is being done
     total=None,     # how many, where `items` cannot tell
 ):
-    "`items` with a progress bar in a terminal."
-    return tqdm(items, desc=what, total=total, leave=False, disable=None)
+    "`items` with a progress bar in a terminal; of several processes (`00b_ranks`) the first one's."
+    several = torch.distributed.is_available() and torch.distributed.is_initialized()
+    silent = several and torch.distributed.get_rank() > 0
+    return tqdm(items, desc=what, total=total, leave=False, disable=silent or None)
 
 # %% ../nbs/00_core.ipynb #c9a601b6
 def shared(
