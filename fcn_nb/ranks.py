@@ -104,7 +104,7 @@ def run_ranks(
     "Run a text of Python in `n` processes on this machine, one torch thread each; a RuntimeError with the words of the one that fails."
     shared = dict(os.environ, WORLD_SIZE=str(n), MASTER_ADDR='127.0.0.1', MASTER_PORT=str(_free_port()), OMP_NUM_THREADS='1')
     with tempfile.TemporaryDirectory() as d:
-        file = os.path.join(d, 'code.py')
+        file = os.path.join(d, 'code_of_ranks.py')
         with open(file, 'w', encoding='utf-8') as f: f.write(code)
         outs = [open(os.path.join(d, f'{r}'), 'w+', encoding='utf-8') for r in range(n)]
         started = [subprocess.Popen([sys.executable, file], stdout=out, stderr=subprocess.STDOUT, env=dict(shared, RANK=str(r), LOCAL_RANK=str(r)))
