@@ -6,8 +6,8 @@
 __all__ = ['command', 'fcn_reproduce', 'fcn_check', 'fcn_train', 'fcn_eval', 'fcn_predict', 'fcn_info', 'fcn_data']
 
 # %% ../nbs/16_cli.ipynb #33eb757b
-import argparse, inspect, logging, os, re, shutil, sys, tempfile, warnings
-from contextlib import contextmanager, suppress
+import argparse, inspect, logging, os, re, shutil, sys, tempfile, time, warnings
+from contextlib import contextmanager, nullcontext, suppress
 from functools import partial, wraps
 from pathlib import Path
 from typing import Annotated, get_args
@@ -73,16 +73,38 @@ def _quiet():
     warnings.simplefilter('ignore', FutureWarning)         # fastai's use of torch.jit
     logging.getLogger('PIL').setLevel(logging.CRITICAL)    # odd metadata of images that open
 
+_SHARED = 'fcn_train', 'fcn_eval', 'fcn_predict'     # what several processes do together
+
+def _processes(name, device):
+    "The group of the processes that torchrun has started for a command; started as one: nothing, and torch is not loaded."
+    if os.environ.get('WORLD_SIZE', '1') == '1': return nullcontext()
+    from fcn_nb.core import InputError
+    from fcn_nb.ranks import process_group
+    if name not in _SHARED: raise InputError(f'{name}: is for one process; several do {", ".join(_SHARED)}')
+    return process_group(device if re.fullmatch('cpu|cuda(:[0-9]+)?', str(device)) else None)
+
+def _one_speaks(e):
+    """Of processes that fail alike the first one says it, before torchrun ends the others. One that has lost another waits longest: what that one has to say matters."""
+    if os.environ.get('WORLD_SIZE', '1') == '1': return
+    from fcn_nb.ranks import LostProcess
+    if isinstance(e, LostProcess): time.sleep(5)
+    elif os.environ.get('RANK', '0') != '0': time.sleep(2)
+
 def _outcome(f, args, kwargs):
     "Run a command: (the line that it ends with, its exit code). What is our own fault raises."
     from fcn_nb.core import InputError, memory_errors
     _quiet()
     try:
-        with memory_errors('this command', 'take smaller images, or a machine with more'): f(*args, **kwargs)
+        with _processes(f.__name__, kwargs.get('device')), memory_errors('this command', 'take smaller images, or a machine with more'):
+            f(*args, **kwargs)
         _flush()                        # a full disk shows here, not when Python ends
     except BrokenPipeError: raise
-    except _Partly as e: return str(e), 1
-    except (InputError, OSError) as e: return _line(e), getattr(e, 'code', 2)
+    except _Partly as e:
+        _one_speaks(e)
+        return str(e), 1
+    except (InputError, OSError) as e:
+        _one_speaks(e)
+        return _line(e), getattr(e, 'code', 2)
     return '', 0
 
 # %% ../nbs/16_cli.ipynb #6c1d0002
@@ -357,6 +379,8 @@ def _fingerprint(pairs):
     told = [f'{os.path.basename(str(f))} {os.path.getsize(f) if os.path.exists(str(f)) else 0}' for f in files]
     return hashlib.sha256('\n'.join(told).encode()).hexdigest()[:16]
 
+def _of_processes(bs, n): return '' if n == 1 else f'; batches of {n*bs}, {bs} for each of {n} processes'
+
 def _last_metrics(learn):
     "The metrics on val at the size of training, of the epoch that was kept; None where one is no number."
     from math import isfinite
@@ -381,7 +405,7 @@ def fcn_train(
     fusion:Annotated[str, "of what stands behind the colours: 'early', one net sees all, or 'late', a net of its own"]='early',
     size:Annotated[str, "ROWSxCOLUMNS: train at this area, each image in its own shape; default: as they are"]=None,
     epochs:Annotated[int, 'passes over the training set']=12,
-    bs:Annotated[int, 'images in a batch']=4,
+    bs:Annotated[int, 'images in a batch; of several processes (torchrun) in the part of each']=4,
     lr:Annotated[float, "rate of new weights; default: the recipe's"]=None,
     loss:Annotated[str, "'plain', 'weighted' (by median frequency), 'focal' or 'dice'"]='plain',
     augment:Annotated[str, "'none', 'mirror', 'usual' (and scale), 'colour' (and colours) or 'paper' (mirror and shift); default: usual, of the paper's recipes none"]=None,
@@ -398,13 +422,17 @@ def fcn_train(
     from fcn_nb.core import InputError, memory_errors, printable
     out = _model_path(out, overwrite, weights)
     checkpoint = out.with_suffix('.resume')
-    if _has_ended(out, checkpoint, resume, overwrite): return print(f'{printable(out)}: this training has ended')
+    from fcn_nb.ranks import largest, rank, world_size
+    first = rank() == 0            # of several processes that train together: it alone writes
+    ended, = largest(int(first and _has_ended(out, checkpoint, resume, overwrite)))
+    if ended: return print(f'{printable(out)}: this training has ended')
     size = _size(size)
     inputs = _inputs(inputs, channels)
     _weights_exist(weights)
     _check_numbers(lr, seed, stride=stride, fc_width=fc_width, freeze=freeze, epochs=epochs, bs=bs, patience=patience)
     from fcn_nb.data import AUGMENTS, make_dls
     from fcn_nb.datasets import open_pairs, recognise
+    from fcn_nb.distributed import Distributed
     from fcn_nb.learner import KeepBest, RECIPES, fcn_learner
     from fcn_nb.losses import LOSSES
     from fcn_nb.models import streams
@@ -423,22 +451,22 @@ def fcn_train(
                 freeze=freeze, recipe=recipe, inputs=inputs, labels=labels, fusion=fusion, size=size, epochs=epochs, bs=bs, lr=lr,
                 loss=loss, augment=augment, best=best, patience=patience, seed=seed)
     learn = fcn_learner(dls, backbone, stride, fc_width, weights, recipe, lr, seed=seed, freeze=freeze, fusion=fusion,
-                        loss_func=_loss(loss, train), cbs=watch)
+                        loss_func=_loss(loss, train), cbs=[*watch, Distributed()])
     blocks = len(streams(learn.model)[0].backbone)
-    _check_room(out, learn.model)
+    if first: _check_room(out, learn.model)
     numbers = sum(p.numel() for p in learn.model.parameters())
     held = f', {freeze} of {blocks} blocks held' if freeze else ''
     print(f'FCN-{stride}s, {numbers:,} weights{held}; '
-          f'{len(train)} images to learn from, {len(val)} to check on')
-    with _alone(out), memory_errors('training', 'give a smaller --bs or --size'):
+          f'{len(train)} images to learn from, {len(val)} to check on{_of_processes(bs, world_size())}')
+    with _alone(out) if first else nullcontext(), memory_errors('training', 'give a smaller --bs or --size'):
         learn.add_cb(Checkpoints(checkpoint, every, told, resume, log=out.with_suffix('.csv')))
         learn.fit_console(epochs, lines=True)
     learn.model.meta['training'] = dict(
         data=data, images=len(train), fingerprint=_fingerprint(train), recipe=recipe, lr=learn.lr[2], epochs=len(learn.recorder.values),
-        bs=bs, freeze=freeze, augment=augment, loss=loss, seed=seed, best=best or bool(patience), **_last_metrics(learn))
-    kept, message = keep_model(learn.model, out, overwrite)
+        bs=bs, processes=world_size(), freeze=freeze, augment=augment, loss=loss, seed=seed, best=best or bool(patience), **_last_metrics(learn))
+    kept, message = keep_model(learn.model, out, overwrite) if first else (out, '')
     if message: _complain('fcn_train', message)
-    if kept == out:
+    if kept == out and first:
         with suppress(OSError): checkpoint.unlink()
     print(f'val, against full-size masks:\n{_score(learn, data, kept)}')
     if kept != out: raise _Partly
@@ -512,12 +540,14 @@ def _images_of(paths):
     "The image files of a command line; hidden files in a folder are passed by, in a line each."
     from fcn_nb.core import InputError, printable
     from fcn_nb.data import images_in
+    from fcn_nb.ranks import rank
     files = []
     for path in paths:
         is_folder = os.path.isdir(path)
         inside = images_in(path) if is_folder else [Path(path)]
         hidden = [f for f in inside if is_folder and f.name.startswith('.')]
-        for f in hidden: _complain('fcn_predict', f'{printable(f)}: a hidden file, passed by')
+        for f in hidden if rank() == 0 else ():       # of several processes one says it
+            _complain('fcn_predict', f'{printable(f)}: a hidden file, passed by')
         files += [f for f in inside if f not in hidden]
     if not files: raise InputError(f'{", ".join(paths)}: no images but hidden ones')
     return files
@@ -550,6 +580,7 @@ def fcn_predict(
     "Segment images, each at its own size; one that cannot be segmented is told, and the others go on."
     from fcn_nb.core import InputError, memory_errors, printable, progress
     from fcn_nb.predict import save_prediction
+    from fcn_nb.ranks import rank, total, world_size
     fcn = _open_model(model, caffe, net)
     files = _images_of(images)
     out = Path(out)
@@ -557,12 +588,13 @@ def fcn_predict(
     _check_outputs(files, out, overwrite, [p for p in (model, caffe) if p], heads)
     _check_folder(out)
     failed = 0
-    for f in progress(files, 'segmenting'):
+    for f in progress(files[rank()::world_size()], 'segmenting'):      # of several processes each takes every n-th
         try:
             with memory_errors(f, 'make it smaller'): save_prediction(fcn, f, out, overwrite=overwrite)
         except (InputError, OSError) as e:
             failed += 1
             _complain('fcn_predict', _line(e, f))
+    failed = total(failed)
     segmented = len(files)-failed
     if segmented:
         images = 'image' if segmented == 1 else 'images'
