@@ -80,7 +80,7 @@ def _processes(name, device):
     if os.environ.get('WORLD_SIZE', '1') == '1': return nullcontext()
     from fcn_nb.core import InputError
     from fcn_nb.ranks import process_group
-    if name not in _SHARED: raise InputError(f'{name}: is for one process; several do {", ".join(_SHARED)}')
+    if name not in _SHARED: raise InputError(f'this is for one process; several do {", ".join(_SHARED)}')
     return process_group(device if re.fullmatch('cpu|cuda(:[0-9]+)?', str(device)) else None)
 
 def _one_speaks(e):
@@ -424,7 +424,7 @@ def fcn_train(
     checkpoint = out.with_suffix('.resume')
     from fcn_nb.ranks import largest, rank, world_size
     first = rank() == 0            # of several processes that train together: it alone writes
-    ended, = largest(int(first and _has_ended(out, checkpoint, resume, overwrite)))
+    ended, = largest(int(bool(first and _has_ended(out, checkpoint, resume, overwrite))))
     if ended: return print(f'{printable(out)}: this training has ended')
     size = _size(size)
     inputs = _inputs(inputs, channels)
@@ -463,7 +463,7 @@ def fcn_train(
         learn.fit_console(epochs, lines=True)
     learn.model.meta['training'] = dict(
         data=data, images=len(train), fingerprint=_fingerprint(train), recipe=recipe, lr=learn.lr[2], epochs=len(learn.recorder.values),
-        bs=bs, processes=world_size(), freeze=freeze, augment=augment, loss=loss, seed=seed, best=best or bool(patience), **_last_metrics(learn))
+        bs=bs, **({'processes': world_size()} if world_size() > 1 else {}), freeze=freeze, augment=augment, loss=loss, seed=seed, best=best or bool(patience), **_last_metrics(learn))
     kept, message = keep_model(learn.model, out, overwrite) if first else (out, '')
     if message: _complain('fcn_train', message)
     if kept == out and first:
