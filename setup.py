@@ -24,7 +24,7 @@ setuptools.setup(
     packages = setuptools.find_packages(include=[cfg['lib_path'] + '*']),
     include_package_data = True,
     install_requires = cfg['requirements'].split(),
-    extras_require = {'dev': cfg['dev_requirements'].split()},
+    extras_require = {o: cfg[f'{o}_requirements'].split() for o in ('dev', 'distributed')},
     python_requires = '>=' + cfg['min_python'],
     long_description = Path('README.md').read_text(encoding='utf-8'),
     long_description_content_type = 'text/markdown',

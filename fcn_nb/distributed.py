@@ -13,6 +13,7 @@ import torch.distributed as dist
 with warnings.catch_warnings():
     warnings.simplefilter('ignore', FutureWarning)       # fastai's use of torch.jit
     from fastai.callback.core import Callback
+    from fastai.callback.progress import CSVLogger
     from fastai.callback.training import GradientAccumulation
     from fastai.learner import AvgLoss, AvgMetric
 from torch import nn
@@ -81,6 +82,8 @@ class Distributed(Callback):
         train, valid = self.dls.train, self.dls.valid
         _check_alike(training_images=len(train.dataset), validation_images=len(valid.dataset), bs=train.bs, epochs=self.n_epoch, seed=train.seed)
         for dl in (train, valid): dl.rank, dl.ranks = rank(), world_size()
+        for cb in self.learn.cbs:
+            if isinstance(cb, CSVLogger) and rank() > 0: cb.run = False      # the first rank writes
         if isinstance(self.loss_func, PixelLoss): self.loss_func.across = summed
         model = self.model.to(memory_format=torch.channels_last)     # before its gradients get their places
         device = next(model.parameters()).device

@@ -458,6 +458,11 @@ class FCNLearner(Learner):
         self.remove_cbs(LowPrecision)
         return mix(**kwargs)
 
+    def to_distributed(self, *args, **kwargs):
+        "Refused: fastai's repeats images to make shards even, and is for GPUs alone."
+        raise InputError('several processes: cbs=[Distributed()], of fcn_nb.distributed, shares the batches out')
+    distrib_ctx = to_distributed
+
     def export(self, *args, **kwargs):
         "Refused: it pickles closures, and no pickle is ever loaded here."
         raise InputError('export pickles what cannot be: save_model(learn.model, path) keeps weights, classes and preprocessing')
