@@ -6,7 +6,7 @@
 __all__ = ['command', 'fcn_reproduce', 'fcn_check', 'fcn_train', 'fcn_eval', 'fcn_predict', 'fcn_info', 'fcn_data']
 
 # %% ../nbs/16_cli.ipynb #33eb757b
-import argparse, inspect, logging, os, re, shutil, sys, tempfile, time, warnings
+import argparse, inspect, logging, os, re, shutil, signal, sys, tempfile, time, warnings
 from contextlib import contextmanager, nullcontext, suppress
 from functools import partial, wraps
 from pathlib import Path
@@ -84,11 +84,13 @@ def _processes(name, device):
     return process_group(device if re.fullmatch('cpu|cuda(:[0-9]+)?', str(device)) else None)
 
 def _one_speaks(e):
-    """Of processes that fail alike the first one says it, before torchrun ends the others. One that has lost another waits longest: what that one has to say matters."""
+    """Of processes that fail alike the first one says it, and torchrun ends the others.
+    One that has lost another waits longest (seconds, on a busy machine): what that one has to say matters."""
     if os.environ.get('WORLD_SIZE', '1') == '1': return
     from fcn_nb.ranks import LostProcess
-    if isinstance(e, LostProcess): time.sleep(5)
-    elif os.environ.get('RANK', '0') != '0': time.sleep(2)
+    with suppress(ValueError): signal.signal(signal.SIGTERM, signal.SIG_DFL)      # a training has listened to it
+    if isinstance(e, LostProcess): time.sleep(20)
+    elif os.environ.get('RANK', '0') != '0': time.sleep(10)
 
 def _outcome(f, args, kwargs):
     "Run a command: (the line that it ends with, its exit code). What is our own fault raises."

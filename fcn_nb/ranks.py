@@ -51,7 +51,8 @@ def process_group(
         with open(os.devnull, 'w') as nowhere, redirect_stdout(nowhere if rank() else sys.stdout): yield
     except RuntimeError as e:
         if not isinstance(e, dist.DistError) and 'gloo' not in str(e): raise
-        raise LostProcess(f'another process has ended, or cannot be reached ({reason(e)})') from None
+        says = str(e).strip().splitlines()[-1][:100]         # fastai puts its own words before
+        raise LostProcess(f'another process has ended, or cannot be reached ({says})') from None
     finally: dist.destroy_process_group()
 
 # %% ../nbs/00b_ranks.ipynb #00bb000c
