@@ -30,6 +30,14 @@ def _own_gpu(device):
     if own >= there: raise InputError(f'{own+1} processes or more on this machine, and {there} GPUs: start at most {there}, or give the device cpu')
     return torch.device('cuda', own)
 
+_stores = []      # one, where the processes find each other, as long as this one lives
+
+def _place():
+    "Where the processes of a group find each other: a place of its own, for they may open several, one after the other."
+    if not _stores: _stores.extend([next(dist.rendezvous('env://'))[0], 0])
+    _stores[1] += 1
+    return dist.PrefixStore(f'group {_stores[1]}', _stores[0])
+
 class LostProcess(InputError):
     "Another process has ended, or cannot be reached; what it died of stands in its own words."
 
@@ -46,7 +54,8 @@ def process_group(
     if device.type == 'cuda':
         device = _own_gpu(device)
         torch.cuda.set_device(device)
-    dist.init_process_group('nccl' if device.type == 'cuda' else 'gloo')
+    dist.init_process_group('nccl' if device.type == 'cuda' else 'gloo', store=_place(), rank=int(os.environ['RANK']),
+                            world_size=int(os.environ['WORLD_SIZE']))
     try:
         with open(os.devnull, 'w') as nowhere, redirect_stdout(nowhere if rank() else sys.stdout): yield
     except RuntimeError as e:
