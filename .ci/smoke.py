@@ -11,6 +11,13 @@ def core():
     test_same(overlay(image, np.zeros((31, 47), int), alpha=0), image)
     test_same(palette(2), np.array([[0, 0, 0], [128, 0, 0]], np.uint8))
 
+def ranks():
+    import torch
+    from fcn_nb.ranks import process_group, rank, run_ranks, summed, total, world_size
+    with process_group(): assert (rank(), world_size(), total(2), summed(torch.ones(1)).item()) == (0, 1, 2, 1)
+    code = "from fcn_nb.ranks import *\nwith process_group('cpu'): assert total(1+rank()) == 3\nprint('well')"
+    assert run_ranks(code) == ['well\n']*2
+
 def filters():
     from fcn_nb.filters import Filter
     f = Filter(2, 2) @ Filter(3, padding=1)
@@ -184,6 +191,20 @@ def learner():
     learn = refine(fcn_learner(dls, 'mini').fit_console(1, lines=True), 16).fit_console(1)
     learn = fcn_learner(dls, 'mini', stride=8, recipe='paper', lr=.01).fit_recipe(1)    # with fastai's own bars
     assert learn.model.config['stride'] == 8
+
+def distributed():
+    from fcn_nb.ranks import run_ranks
+    code = """if __name__ == '__main__':
+    from fcn_nb.data import scenes_dls
+    from fcn_nb.distributed import Distributed
+    from fcn_nb.learner import fcn_learner
+    from fcn_nb.ranks import process_group
+    with process_group('cpu'):
+        dls = scenes_dls(3, 2, size=32, bs=1, device='cpu')
+        learn = fcn_learner(dls, 'mini', 16, weights='scenes', recipe='scenes', cbs=[Distributed()]).fit_console(1, lines=True)
+        assert type(learn.model).__name__ == 'FCN'"""
+    first, second = run_ranks(code)
+    assert 'mean IU' in first and not second
 
 def foreign():
     import numpy as np, torch

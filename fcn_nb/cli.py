@@ -6,8 +6,8 @@
 __all__ = ['command', 'fcn_reproduce', 'fcn_check', 'fcn_train', 'fcn_eval', 'fcn_predict', 'fcn_info', 'fcn_bench', 'fcn_data']
 
 # %% ../nbs/16_cli.ipynb #33eb757b
-import argparse, inspect, logging, os, re, shutil, sys, tempfile, warnings
-from contextlib import contextmanager, suppress
+import argparse, inspect, logging, os, re, shutil, signal, sys, tempfile, time, warnings
+from contextlib import contextmanager, nullcontext, suppress
 from functools import partial, wraps
 from pathlib import Path
 from typing import Annotated, get_args
@@ -73,16 +73,40 @@ def _quiet():
     warnings.simplefilter('ignore', FutureWarning)         # fastai's use of torch.jit
     logging.getLogger('PIL').setLevel(logging.CRITICAL)    # odd metadata of images that open
 
+_SHARED = 'fcn_train', 'fcn_eval', 'fcn_predict'     # what several processes do together
+
+def _processes(name, device):
+    "The group of the processes that torchrun has started for a command; started as one: nothing, and torch is not loaded."
+    if os.environ.get('WORLD_SIZE', '1') == '1': return nullcontext()
+    from fcn_nb.core import InputError
+    from fcn_nb.ranks import process_group
+    if name not in _SHARED: raise InputError(f'this is for one process; several do {", ".join(_SHARED)}')
+    return process_group(device if re.fullmatch('cpu|cuda(:[0-9]+)?', str(device)) else None)
+
+def _one_speaks(e):
+    """Of processes that fail alike the first one says it, and torchrun ends the others.
+    One that has lost another waits longest (seconds, on a busy machine): what that one has to say matters."""
+    if os.environ.get('WORLD_SIZE', '1') == '1': return
+    from fcn_nb.ranks import LostProcess
+    with suppress(ValueError): signal.signal(signal.SIGTERM, signal.SIG_DFL)      # a training has listened to it
+    if isinstance(e, LostProcess): time.sleep(20)
+    elif os.environ.get('RANK', '0') != '0': time.sleep(10)
+
 def _outcome(f, args, kwargs):
     "Run a command: (the line that it ends with, its exit code). What is our own fault raises."
     from fcn_nb.core import InputError, memory_errors
     _quiet()
     try:
-        with memory_errors('this command', 'take smaller images, or a machine with more'): f(*args, **kwargs)
+        with _processes(f.__name__, kwargs.get('device')), memory_errors('this command', 'take smaller images, or a machine with more'):
+            f(*args, **kwargs)
         _flush()                        # a full disk shows here, not when Python ends
     except BrokenPipeError: raise
-    except _Partly as e: return str(e), 1
-    except (InputError, OSError) as e: return _line(e), getattr(e, 'code', 2)
+    except _Partly as e:
+        _one_speaks(e)
+        return str(e), 1
+    except (InputError, OSError) as e:
+        _one_speaks(e)
+        return _line(e), getattr(e, 'code', 2)
     return '', 0
 
 # %% ../nbs/16_cli.ipynb #6c1d0002
@@ -353,13 +377,15 @@ def _layout(name, learn):
     "The memory format of --layout; the faster one is measured on the first images, and told."
     import torch
     from fcn_nb.learner import LAYOUTS, LowPrecision, choose_layout, has_bf16
+    from fcn_nb.ranks import largest
     if name != 'auto': return LAYOUTS[name]
     x, _ = learn.first_batch()
     low = has_bf16(x.device) and any(isinstance(cb, LowPrecision) for cb in learn.cbs)
     chosen = choose_layout(learn.model, x, torch.bfloat16 if low else None)
-    said = next(k for k, v in LAYOUTS.items() if v == chosen)
+    plain, = largest(int(chosen == LAYOUTS['plain']))                # of several processes one may find so
+    said = 'plain' if plain else 'channels_last'
     print(f'layout {said}, in {"bfloat16" if low else "float32"}')
-    return chosen
+    return LAYOUTS[said]
 
 def _estimate(learn, epochs, layout):
     "Print what a training will take, and stop."
@@ -368,6 +394,8 @@ def _estimate(learn, epochs, layout):
     told = estimate(learn)
     print(told)
     print(f'{epochs} epochs: {epochs*told.epoch/60:.1f} minutes on {of_machine()}')
+
+def _of_processes(bs, n): return '' if n == 1 else f'; batches of {n*bs}, {bs} for each of {n} processes'
 
 @command
 def fcn_train(
@@ -384,7 +412,7 @@ def fcn_train(
     fusion:Annotated[str, "of what stands behind the colours: 'early', one net sees all, or 'late', a net of its own"]='early',
     size:Annotated[str, "ROWSxCOLUMNS: train at this area, each image in its own shape; default: as they are"]=None,
     epochs:Annotated[int, 'passes over the training set']=12,
-    bs:Annotated[int, 'images in a batch']=4,
+    bs:Annotated[int, 'images in a batch; of several processes (torchrun) in the part of each']=4,
     lr:Annotated[float, "rate of new weights; default: the recipe's"]=None,
     loss:Annotated[str, "'plain', 'weighted' (by median frequency), 'focal' or 'dice'"]='plain',
     augment:Annotated[str, "'none', 'mirror', 'usual' (and scale), 'colour' (and colours) or 'paper' (mirror and shift); default: usual, of the paper's recipes none"]=None,
@@ -403,14 +431,18 @@ def fcn_train(
     from fcn_nb.core import InputError, memory_errors, printable
     out = _model_path(out, overwrite, weights)
     checkpoint = out.with_suffix('.resume')
-    if _has_ended(out, checkpoint, resume, overwrite): return print(f'{printable(out)}: this training has ended')
-    if resume and not checkpoint.exists(): print(f'{printable(checkpoint)}: is not there, so it begins')
+    from fcn_nb.ranks import largest, rank, world_size
+    first = rank() == 0            # of several processes that train together: it alone writes
+    ended, = largest(int(bool(first and _has_ended(out, checkpoint, resume, overwrite))))
+    if ended: return print(f'{printable(out)}: this training has ended')
+    if first and resume and not checkpoint.exists(): print(f'{printable(checkpoint)}: is not there, so it begins')
     size = _size(size)
     inputs = _inputs(inputs, channels)
     _weights_exist(weights)
     _check_numbers(lr, seed, stride=stride, fc_width=fc_width, freeze=freeze, epochs=epochs, bs=bs, patience=patience)
     from fcn_nb.data import AUGMENTS, make_dls
     from fcn_nb.datasets import open_pairs, recognise
+    from fcn_nb.distributed import Distributed
     from fcn_nb.learner import LAYOUTS, KeepBest, RECIPES, fcn_learner
     from fcn_nb.losses import LOSSES
     from fcn_nb.models import streams
@@ -429,16 +461,16 @@ def fcn_train(
                 freeze=freeze, recipe=recipe, inputs=inputs, labels=labels, fusion=fusion, size=size, epochs=epochs, bs=bs, lr=lr,
                 loss=loss, augment=augment, best=best, patience=patience, layout=layout, seed=seed)
     learn = fcn_learner(dls, backbone, stride, fc_width, weights, recipe, lr, seed=seed, freeze=freeze, fusion=fusion,
-                        loss_func=loss, cbs=watch)
+                        loss_func=loss, cbs=[*watch, Distributed()])
     blocks = len(streams(learn.model)[0].backbone)
-    _check_room(out, learn.model)
+    if first: _check_room(out, learn.model)
     numbers = sum(p.numel() for p in learn.model.parameters())
     held = f', {freeze} of {blocks} blocks held' if freeze else ''
     print(f'FCN-{stride}s, {numbers:,} weights{held}; '
-          f'{len(train)} images to learn from, {len(val)} to check on')
+          f'{len(train)} images to learn from, {len(val)} to check on{_of_processes(bs, world_size())}')
     if estimate: return _estimate(learn, epochs, layout)
     if not checkpoint.exists(): learn.layout = _layout(layout, learn)      # what goes on keeps its own
-    with _alone(out), memory_errors('training', 'give a smaller --bs or --size'):
+    with _alone(out) if first else nullcontext(), memory_errors('training', 'give a smaller --bs or --size'):
         learn.add_cb(Checkpoints(checkpoint, every, told, resume, log=out.with_suffix('.csv')))
         try: learn.fit_console(epochs, lines=True)
         except KeyboardInterrupt:
@@ -446,11 +478,11 @@ def fcn_train(
             raise
     learn.model.meta['training'] = dict(
         data=data, images=len(train), fingerprint=_fingerprint(train), recipe=recipe, lr=learn.lr[2], epochs=len(learn.recorder.values),
-        bs=bs, freeze=freeze, augment=augment, loss=loss, seed=seed, best=best or bool(patience),
-        layout=next(k for k, v in LAYOUTS.items() if v == learn.layout), **learn.last_metrics())
-    kept, message = keep_model(learn.model, out, overwrite)
+        bs=bs, **({'processes': world_size()} if world_size() > 1 else {}), freeze=freeze, augment=augment, loss=loss, seed=seed,
+        best=best or bool(patience), layout=next(k for k, v in LAYOUTS.items() if v == learn.layout), **learn.last_metrics())
+    kept, message = keep_model(learn.model, out, overwrite) if first else (out, '')
     if message: _complain('fcn_train', message)
-    if kept == out:
+    if kept == out and first:
         with suppress(OSError): checkpoint.unlink()
     print(f'val, against full-size masks:\n{_score(learn, data, kept)}')
     if kept != out: raise _Partly
@@ -524,12 +556,14 @@ def _images_of(paths):
     "The image files of a command line; hidden files in a folder are passed by, in a line each."
     from fcn_nb.core import InputError, printable
     from fcn_nb.data import images_in
+    from fcn_nb.ranks import rank
     files = []
     for path in paths:
         is_folder = os.path.isdir(path)
         inside = images_in(path) if is_folder else [Path(path)]
         hidden = [f for f in inside if is_folder and f.name.startswith('.')]
-        for f in hidden: _complain('fcn_predict', f'{printable(f)}: a hidden file, passed by')
+        for f in hidden if rank() == 0 else ():       # of several processes one says it
+            _complain('fcn_predict', f'{printable(f)}: a hidden file, passed by')
         files += [f for f in inside if f not in hidden]
     if not files: raise InputError(f'{", ".join(paths)}: no images but hidden ones')
     return files
@@ -582,6 +616,7 @@ def fcn_predict(
     What an earlier start made of the same model and image is left as it is."""
     from fcn_nb.core import InputError, printable, progress
     if tile is not None and tile < 1: raise InputError(f'--tile {tile}: wants 1 or more pixels')
+    from fcn_nb.ranks import rank, total, world_size
     fcn = _open_model(model, caffe, net)
     files = _images_of(images)
     out = Path(out)
@@ -589,12 +624,14 @@ def fcn_predict(
     _check_outputs(files, out, overwrite, [p for p in (model, caffe) if p], heads)
     _check_folder(out)
     failed, before, kinds = 0, 0, set()
-    for f, made, was_there in progress(_segmented(fcn, files, out, overwrite, tile), 'segmenting', len(files), ' images'):
+    mine = files[rank()::world_size()]                                 # of several processes each takes every n-th
+    for f, made, was_there in progress(_segmented(fcn, mine, out, overwrite, tile), 'segmenting', len(mine), ' images'):
         before += was_there
         if isinstance(made, Exception):
             failed += 1
             _complain('fcn_predict', _line(made, f))
         else: kinds.add(made[0].suffix)
+    failed, before = total(failed), total(before)
     segmented = len(files)-failed
     if segmented:
         images = 'image' if segmented == 1 else 'images'

@@ -676,8 +676,10 @@ def progress(
     total=None,     # how many, where `items` cannot tell
     unit:str='it',  # what one of them is called, in "3 images/s"
 ):
-    "`items` with a progress bar in a terminal."
-    return tqdm(items, desc=what, total=total, leave=False, disable=None, unit=unit)
+    "`items` with a progress bar in a terminal; of several processes (`00b_ranks`) the first one's."
+    several = torch.distributed.is_available() and torch.distributed.is_initialized()
+    silent = several and torch.distributed.get_rank() > 0
+    return tqdm(items, desc=what, total=total, leave=False, disable=silent or None, unit=unit)
 
 # %% ../nbs/00_core.ipynb #c9a601b6
 def shared(

@@ -25,6 +25,7 @@ with warnings.catch_warnings():
     from fastai.data.core import DataLoaders
     from fastai.data.load import DataLoader
     from fastai.torch_core import TensorImage, TensorMask, default_device
+from fastcore.basics import chunked
 from fastcore.foundation import L
 from PIL import Image
 
@@ -656,6 +657,7 @@ class SegDL(DataLoader):
         self.augment, self.seed, self.epoch = augment, seed, 0
         self.done = 0        # batches of the next pass that a training which goes on has behind it
         self.one_size = False    # refuse a batch that would have to be padded
+        self.rank, self.ranks = 0, 1     # of several processes that share a batch (`12c_distributed`); `bs` images are for each
 
     def new(self, dataset=None, cls=None, **kwargs):
         "As fastai's; a loader that does not shuffle does not augment either."
@@ -665,12 +667,40 @@ class SegDL(DataLoader):
         dl.epoch, dl.one_size = self.epoch, self.one_size
         return dl
 
+    def whole(self, ranks):
+        "Images of a batch that so many processes share."
+        return self.bs if ranks == 1 else min(self.bs*ranks, len(self.dataset))
+
+    def batches(self, ranks):
+        "Batches of a pass, where so many processes share them."
+        n, bs = len(self.dataset), self.whole(ranks)
+        return n//bs if self.drop_last else -(-n//bs)
+
+    def part(self, b, rank=None):
+        "Which images of the order this process has of batch `b`, or another one: from, to. Of a batch of few images some have none."
+        rank = self.rank if rank is None else rank
+        start = b*self.whole(self.ranks)
+        n = min(self.whole(self.ranks), len(self.dataset)-start)
+        return tuple(start-(-n*r//self.ranks) for r in (rank, rank+1))      # rounded up: the first rank has one
+
+    def __len__(self): return super().__len__() if self.ranks == 1 else self.batches(self.ranks)
+
     def get_idxs(self):
         n = len(self.dataset)
         order = rng(self.seed, self.epoch).permutation(n).tolist() if self.shuffle else [*range(n)]
-        return order[self.done*self.bs:]
+        if self.ranks == 1: return order[self.done*self.bs:]
+        parts = [self.part(b) for b in range(self.done, len(self))]
+        # a process without an image still has to answer the others: ~i is image i, of which nothing counts
+        return [i for start, end in parts for i in order[start:end] or [~order[start-1]]]
+
+    def chunkify(self, items):
+        if self.ranks == 1: return super().chunkify(items)
+        return chunked(items, self.bs)       # what is dropped is not among them
 
     def create_item(self, i):
+        if i < 0:
+            image, mask = self.dataset[~i]
+            return image, np.full_like(mask, VOID)
         item = self.dataset[i]
         if not self.augment: return item
         return self.augment(*item, rng(self.seed, self.epoch, i))

@@ -23,10 +23,12 @@ with warnings.catch_warnings():
     from fastai.callback.training import GradientAccumulation
     from fastai.learner import Learner, Metric, replacing_yield
     from fastai.optimizer import OptimWrapper
+    from fastai.torch_core import to_detach
 from fastcore.basics import patch
 from fastcore.foundation import L
 
 from .core import *
+from .ranks import world_size
 from .losses import *
 from .weights import *
 from .backbones import *
@@ -213,14 +215,14 @@ class KeepBest(TrackerCallback):
         super().after_epoch()
         if self.new_best:
             self.best_epoch = self.epoch
-            self.state = {k: v.detach().cpu().clone() for k, v in self.model.state_dict().items()}
+            self.state = {k: v.detach().cpu().clone() for k, v in unwrapped(self.model).state_dict().items()}
         since = self.epoch-(self.best_epoch or 0)
         if self.patience and since >= self.patience: raise CancelFitException()
 
     def after_fit(self):
         super().after_fit()
         if self.state is None: return
-        self.model.load_state_dict(self.state)
+        unwrapped(self.model).load_state_dict(self.state)
         print(f'kept: epoch {self.best_epoch}, {self.monitor} {self.best:.4f}')
 
 # %% ../nbs/12_learner.ipynb #12f10002
@@ -435,6 +437,10 @@ class FCNLearner(Learner):
         model = unwrapped(self.model).to(self.dls.device)
         return model.preprocess(x.to(self.dls.device)), y.to(self.dls.device)
 
+    def to_detach(self, b, cpu=True, gather=True):
+        "As fastai's, of this process alone: where several share a batch, `Distributed` adds up what is to be added."
+        return to_detach(b, cpu, gather=False)
+
     def freeze_to(self, n):
         "Hold the first `n` of two parts, (classifier's, new): `freeze()` holds the classifier's. What `freeze=` held stays so."
         super().freeze_to(2*n)
@@ -535,6 +541,11 @@ class FCNLearner(Learner):
         self.remove_cbs(LowPrecision)
         return mix(**kwargs)
 
+    def to_distributed(self, *args, **kwargs):
+        "Refused: fastai's repeats images to make shards even, and is for GPUs alone."
+        raise InputError('several processes: cbs=[Distributed()], of fcn_nb.distributed, shares the batches out')
+    distrib_ctx = to_distributed
+
     def export(self, *args, **kwargs):
         "Refused: it pickles closures, and no pickle is ever loaded here."
         raise InputError('export pickles what cannot be: save_model(learn.model, path) keeps weights, classes and preprocessing')
@@ -544,10 +555,14 @@ def _rates(lr, backbone_lr):
     "The rates of the four groups of `fcn_groups`: biases learn twice as fast as weights."
     return [lr*backbone_lr, 2*lr*backbone_lr, lr, 2*lr]
 
+def _batch(dl):
+    "The first batch; of processes that share it the whole of it, so that all measure the same."
+    return (dl if world_size() == 1 else dl.new(bs=dl.whole(world_size()))).one_batch()
+
 def _scaled(model, dls, recipe, taps):
     "Bring maps to a size that scores can learn from, measured or by the recipe's factors; `taps`: names, for each net."
     if not any(taps): return
-    x, _ = dls.valid.one_batch()
+    x, _ = _batch(dls.valid)
     x = model.to(x.device).eval().preprocess(x)
     nets = streams(model)
     parts = x.split([net.config['channels'] for net in nets], 1)
@@ -562,8 +577,8 @@ def _color_lists(data):
 
 def _accumulation(dls, images):
     "A step after so many images, whatever the batch; at the latest after an epoch."
-    bs = dls.train.bs
-    return GradientAccumulation(min(-(-images//bs), len(dls.train))*bs)
+    bs = dls.train.whole(world_size())
+    return GradientAccumulation(min(-(-images//bs), dls.train.batches(world_size()))*bs)
 
 def _of_weights(wd):
     "A decay for the four groups of `fcn_groups`: weights alone decay."

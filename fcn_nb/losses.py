@@ -13,6 +13,8 @@ from torch import nn
 from .core import *
 
 # %% ../nbs/04_losses.ipynb #2186db7c
+def _as_it_is(t): return t
+
 class PixelLoss(nn.Module):
     """Softmax cross-entropy of every cell that is not void, or of a random share of them.
 
@@ -37,6 +39,7 @@ class PixelLoss(nn.Module):
         if weight is not None: weight = torch.as_tensor(weight, dtype=torch.float32)
         self.register_buffer('weight', weight)
         self.key = 0, 0, torch.tensor(0)       # as `set_key` has it
+        self.across = _as_it_is                # what becomes of sums over cells; where processes share a batch, their total
 
     def extra_repr(self):
         return f'ignore_index={self.ignore_index}, reduction={self.reduction!r}, keep={self.keep}'
@@ -75,7 +78,7 @@ def _head(self:PixelLoss, scores, target):
     scores, target = self._checked(scores, target)
     keep = self.keep if self.training else 1.
     if keep < 1: target = self.sampled(target)
-    return self._reduced(scores, target, self.reduction, keep)
+    return self._reduced(scores, target, self.reduction, keep, self.across)
 
 # %% ../nbs/04_losses.ipynb #04b00001
 @patch
@@ -84,15 +87,16 @@ def _cells(self:PixelLoss, scores, target, weight, reduction):
     return F.cross_entropy(scores, target, weight, ignore_index=self.ignore_index, reduction=reduction)
 
 @patch
-def _reduced(self:PixelLoss, scores, target, reduction, keep=1.):
+def _reduced(self:PixelLoss, scores, target, reduction, keep=1., across=_as_it_is):
     "The loss of checked scores, `keep` of whose cells are left in the target."
     weight = None if self.weight is None else self.weight.to(scores.dtype)
     if reduction == 'none': return self._cells(scores, target, weight, 'none')
-    total = self._cells(scores, target, weight, 'sum')
+    total = across(self._cells(scores, target, weight, 'sum'))
     if reduction == 'sum': return total/keep
     valid = target != self.ignore_index
     if weight is None: count = valid.sum()
     else: count = weight[target.masked_fill(~valid, 0)].mul(valid).sum()
+    count = across(count)
     return total/torch.where(count > 0, count, 1)
 
 # %% ../nbs/04_losses.ipynb #7fa0c83a
@@ -243,14 +247,14 @@ class DiceLoss(PixelLoss):
         super().__init__(reduction=reduction, **kwargs)
         if reduction == 'sum': raise ValueError("reduction='sum': Dice has no sum over cells; wants 'mean' or 'none'")
 
-    def _reduced(self, scores, target, reduction, keep=1.):
+    def _reduced(self, scores, target, reduction, keep=1., across=_as_it_is):
         if reduction == 'none':
             return torch.stack([self._reduced(*image, 'mean') for image in zip(scores.split(1), target.split(1))])
         classes, valid = scores.shape[1], (target != self.ignore_index)[:, None]
         p = scores.softmax(1)*valid
         ids = target.masked_fill(~valid[:, 0], 0)
         g = F.one_hot(ids, classes).movedim(-1, 1)*valid
-        common, area, drawn = (t.transpose(0, 1).flatten(1).sum(1) for t in (p*g, g, p.square()))
+        common, area, drawn = (across(t.transpose(0, 1).flatten(1).sum(1)) for t in (p*g, g, p.square()))
         missing = 1-2*common/(drawn+area).clamp(min=1)     # a class that is there has an area of 1 at least
         factors = (area > 0).to(p.dtype)
         if self.weight is not None: factors = factors*self.weight.to(p.dtype)

@@ -25,6 +25,7 @@ from torch.utils._pytree import tree_leaves
 
 from . import __version__
 from .core import *
+from .ranks import rank, summed, world_size
 from .filters import *
 from .weights import *
 from .backbones import *
@@ -669,11 +670,15 @@ def evaluate_each(
     absent='nan',  # as for `ConfusionMatrix`
 ):                 # yields one `ConfusionMatrix` an image, in their order; of several heads a list
     "The confusion matrix of each image alone: it tells which are drawn well and which are not."
+    yield from _evaluated(model, pairs, range(len(pairs)), dtype, absent)
+
+def _evaluated(model, pairs, which, dtype, absent):
+    "The confusion matrices of those images of a set."
     model = unwrapped(model)
     names = getattr(pairs, 'names', None)
     if names: check_classes(model, names)
     pairs = _as_trained(model, pairs)
-    for i in progress(range(len(pairs)), 'scoring'):
+    for i in progress(which, 'scoring'):
         image, mask = pairs[i]
         ids = _predict(model, read_input(model, image), f'image {i+1} of {len(pairs)}', dtype)
         if isinstance(ids, tuple): yield [m.update(*of) for m, *of in zip(_matrices(model, absent), ids, np.moveaxis(mask, -1, 0))]
@@ -690,11 +695,14 @@ def evaluate(
     dtype=None,
     absent='nan',
 )->ConfusionMatrix:  # of several heads a list of them
-    "The confusion matrix of `model` over a set of pairs."
+    """The confusion matrix of `model` over a set of pairs. Of several processes (`process_group`) each looks at every n-th image, n of
+    them; so all have to call it, and all get the matrix of the whole set."""
     model = unwrapped(model)
     total = _matrices(model, absent)
-    for of_image in evaluate_each(model, pairs, dtype, absent):
+    mine = range(rank(), len(pairs), world_size())
+    for of_image in _evaluated(model, pairs, mine, dtype, absent):
         for m, more in zip(total, of_image if isinstance(of_image, list) else [of_image]): m.n += more.n
+    for m in total: m.n = summed(m.n)
     return total[0] if isinstance(model.config['classes'], int) else total
 
 # %% ../nbs/13_predict.ipynb #ed2928dc

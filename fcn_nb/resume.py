@@ -6,7 +6,7 @@
 __all__ = ['training_state', 'restore_training', 'Checkpoints', 'read_checkpoint']
 
 # %% ../nbs/12b_resume.ipynb #12bb0004
-import os, signal, threading, time, warnings
+import io, os, signal, threading, time, warnings
 from contextlib import suppress
 from pathlib import Path
 
@@ -17,6 +17,7 @@ with warnings.catch_warnings():
 from fastcore.foundation import L
 
 from .core import *
+from .ranks import from_first, largest, rank, world_size
 from .losses import *
 from .weights import *
 from .models import *
@@ -51,7 +52,7 @@ def training_state(
         epoch=epoch, steps=steps, train_iter=learn.train_iter, pct_train=learn.pct_train,
         key=_plain(loss.key) if isinstance(loss, PixelLoss) else None, generator=torch.get_rng_state(),
         smooth=[smooth.count, _plain(smooth.val)], callbacks=callbacks, machine=_of_machine(learn.dls.device),
-        layout=next(name for name, layout in LAYOUTS.items() if layout == learn.layout))
+        layout=next(name for name, layout in LAYOUTS.items() if layout == learn.layout), ranks=world_size())
 
 def _of_machine(device):
     "What the last bits of a number may depend on."
@@ -90,8 +91,15 @@ class Checkpoints(Callback):
         log=None,           # a CSV file with a line an epoch
     ):
         self.path, self.every, self.told, self.log = Path(path), every, _plain(told or {}), log
-        self.state = read_checkpoint(self.path, self.told) if resume and self.path.exists() else None
+        self.state = self._found() if resume else None
         self.generator = None
+
+    def _found(self):
+        "The checkpoint to go on from; of several processes the first one reads it, for the others may have another disk."
+        there, = largest(int(rank() == 0 and self.path.exists()))
+        if not there: return None
+        data = None if world_size() == 1 else from_first(b'' if rank() else self.path.read_bytes())
+        return read_checkpoint(self.path, self.told, data)
 
     def before_fit(self):
         self.run = not hasattr(self.learn, 'lr_finder') and not hasattr(self.learn, 'gather_preds')
@@ -127,13 +135,13 @@ class Checkpoints(Callback):
             self.loss_func.set_key(seed, epoch, index)
 
     def before_batch(self):
-        if self.generator is None: return
+        if self.generator is None or world_size() > 1: return      # processes that share a batch have a key for dropout
         torch.set_rng_state(self.generator)          # here, for a loader that begins draws from it too
         self.generator = None
 
     def after_batch(self):
         if self.training: self.steps += 1
-        if self.asked: self._stop()
+        if self._all_heard(): self._stop()
         if self.training and time.monotonic()-self.last >= self.every: self.save(self.epoch)
 
     def after_train(self): self.dls.train.done = 0
@@ -141,10 +149,14 @@ class Checkpoints(Callback):
     def after_epoch(self):
         self.steps = 0
         self.save(self.epoch+1)
-        if self.log: self._tried(lambda: write_file(self.log, self._rows().encode()), self.log)
-        if self.asked: self._stop(self.epoch+1)
+        if self.log and rank() == 0: self._tried(lambda: write_file(self.log, self._rows().encode()), self.log)
+        if self._all_heard(): self._stop(self.epoch+1)
 
     def after_fit(self): self._deaf()
+
+    def _all_heard(self):
+        "Whether this process, or one that shares its batches, is to stop: they stop behind the same step."
+        return any(largest(int(bool(self.asked))))
 
     def _rows(self):
         "The log as CSV: all epochs of this training, those before an interruption too."
@@ -162,8 +174,8 @@ class Checkpoints(Callback):
         raise KeyboardInterrupt
 
     def save(self, epoch):
-        "Write the checkpoint; where that fails the last one stays, and a line says so."
-        self._tried(lambda: self._write(dict(told=self.told, **training_state(self.learn, self.steps, epoch))), self.path)
+        "Write the checkpoint; where that fails the last one stays, and a line says so. Of several processes the first one writes."
+        if rank() == 0: self._tried(lambda: self._write(dict(told=self.told, **training_state(self.learn, self.steps, epoch))), self.path)
         self.last = time.monotonic()
 
     def _write(self, state):
@@ -190,13 +202,17 @@ class Checkpoints(Callback):
 def read_checkpoint(
     path,            # of `Checkpoints`
     told:dict=None,  # what the training that goes on is told; None: whatever it was
+    data:bytes=None, # what the file holds, where it has been read
 )->dict:
     "A checkpoint; an `InputError` if it is none, or one of another training."
-    try: state = torch.load(path, map_location='cpu', weights_only=True)
+    try: state = torch.load(path if data is None else io.BytesIO(data), map_location='cpu', weights_only=True)
     except Exception as e: raise InputError(f'{path}: not a checkpoint, or not whole ({reason(e)[:80]})') from None
     if not isinstance(state, dict) or not {'told', 'model', 'opt', 'epoch', 'steps'} <= state.keys():
         raise InputError(f'{path}: not a checkpoint of a training')
     for k, v in (told or {}).items():
         was = state['told'].get(k)
         if was != v: raise InputError(f'{path}: {k} was {was} there and is {v} here; give the same, or begin anew')
+    was = state.get('ranks', 1)
+    if told is not None and was != world_size():
+        raise InputError(f'{path}: {was} processes shared its batches, and {world_size()} would here; start {was}, or begin anew')
     return state
