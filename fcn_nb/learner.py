@@ -11,6 +11,7 @@ __all__ = ['LAYOUTS', 'RECIPES', 'PAPER_RATES', 'first_head', 'PaperMetric', 'pa
 import copy, re, time, warnings
 from contextlib import contextmanager
 from functools import partial
+from math import isfinite
 from pathlib import Path
 
 import numpy as np, torch, torch.nn.functional as F
@@ -470,7 +471,7 @@ class FCNLearner(Learner):
         if not len(self.recorder.values): return {}
         values = self.recorder.values[-1 if self.kept_epoch is None else self.kept_epoch][1:]
         names = self.recorder.metric_names[2:-1]
-        return {f'val {name}': round(float(v), 4) if np.isfinite(v) else None for name, v in zip(names, values)}
+        return {f'val {name}': round(float(v), 4) if v is not None and isfinite(v) else None for name, v in zip(names, values)}
 
     def fit_one_cycle(self, n_epoch, lr_max=None, *args, **kwargs):
         "As fastai's."
