@@ -217,13 +217,15 @@ def _training(dtype, bench):
     theirs, _ = _step(bench, 'theirs')
     return bench.ratio(ours, theirs, f', {str(layout).rpartition(".")[2]}')
 
-_PEAK = """import resource, torch
+_PEAK = """from pathlib import Path
 from fcn_nb.speed import Bench, _step
+import torch
+def kilobytes(what): return int(next(l for l in Path('/proc/self/status').read_text().splitlines() if l.startswith(what)).split()[1])
 bench = Bench({peer!r}, {arch!r}, {side}, {fc_width})
-start = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+start = kilobytes('VmRSS')
 step, _ = _step(bench, {which!r}, {dtype})
 step(); step()
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss-start)"""
+print(kilobytes('VmHWM')-start)"""
 
 def _run(code, **env):
     "What a Python of its own prints in its last line."
@@ -233,6 +235,7 @@ def _run(code, **env):
 
 def _peak(dtype, bench):
     "Memory of a training: ours as a share of theirs, each in a process of its own, without the libraries."
+    if not os.path.exists('/proc/self/status'): raise InputError('only Linux tells how much memory a process had at most')
     def kilobytes(which): return int(_run(_PEAK.format(**vars(bench), which=which, dtype=dtype if which == 'ours' else None)))
     ours, theirs = map(kilobytes, ('ours', 'theirs'))
     return Measured(100*ours/theirs, 0., f'{ours/2**20:.1f} of {theirs/2**20:.1f} GB')
