@@ -10,7 +10,7 @@ import copy, math
 from fractions import Fraction
 from typing import NamedTuple
 
-import torch, torch.nn.functional as F
+import torch.nn.functional as F
 from fastcore.basics import patch
 from torch import nn
 
@@ -40,14 +40,6 @@ def unharmed(self:AxisLayer,
         end = (cells.end-k+pad)//s+1
     return _inside(self.size(cells.size), first, end)
 
-@patch
-def unharmed(self:Branches,
-    cells:Cells,
-)->Cells:
-    "The cells that are as in the whole image in every branch."
-    tails = [_unharmed(tail, cells) for tail in self.tails]
-    return _meet(tails)
-
 def _inside(size, first, end): return Cells(size, max(first, 0), min(end, size))
 
 def _meet(several):
@@ -55,7 +47,9 @@ def _meet(several):
     return _inside(min(c.size for c in several), max(c.first for c in several), min(c.end for c in several))
 
 def _unharmed(layers, cells):
-    for layer in layers: cells = layer.unharmed(cells)
+    for layer in layers:
+        if isinstance(layer, Branches): cells = _meet([_unharmed(tail, cells) for tail in layer.tails])     # in every branch
+        else: cells = layer.unharmed(cells)
     return cells
 
 # %% ../nbs/06b_tiles.ipynb #14a00010
