@@ -469,7 +469,8 @@ def fcn_train(
     print(f'FCN-{stride}s, {numbers:,} weights{held}; '
           f'{len(train)} images to learn from, {len(val)} to check on{_of_processes(bs, world_size())}')
     if estimate: return _estimate(learn, epochs, layout)
-    if not checkpoint.exists(): learn.layout = _layout(layout, learn)      # what goes on keeps its own
+    goes_on, = largest(int(first and resume and checkpoint.exists()))      # the first process knows; the others may lie on another disk
+    if not goes_on: learn.layout = _layout(layout, learn)                  # what goes on keeps its own
     with _alone(out) if first else nullcontext(), memory_errors('training', 'give a smaller --bs or --size'):
         learn.add_cb(Checkpoints(checkpoint, every, told, resume, log=out.with_suffix('.csv')))
         try: learn.fit_console(epochs, lines=True)

@@ -85,7 +85,7 @@ class Distributed(Callback):
         for cb in self.learn.cbs:
             if isinstance(cb, CSVLogger) and rank() > 0: cb.run = False      # the first rank writes
         if isinstance(self.loss_func, PixelLoss): self.loss_func.across = summed
-        model = self.model.to(memory_format=torch.channels_last)     # before its gradients get their places
+        model = self.model.to(memory_format=self.learn.layout)     # before its gradients get their places
         device = next(model.parameters()).device
         if device.type == 'cuda' and self.sync_bn: model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
         self.learn.model = DistributedDataParallel(model, device_ids=[device.index] if device.type == 'cuda' else None)

@@ -70,8 +70,9 @@ def _picture(image):
     "An image as H x W x 3 bytes. A PIL image is taken as it is stored, as its mask is, so it may not want to be turned."
     if isinstance(image, torch.Tensor) and image.is_floating_point() or getattr(image, 'dtype', np.uint8) in (np.float32, np.float64):
         raise InputError('the image holds floats: leave out ToTensor and Normalize, the model prepares its images')
-    if isinstance(image, Image.Image) and image.getexif().get(274, 1) != 1:             # 274 is Orientation
-        raise InputError('its image wants to be turned (EXIF): turn it in the data set (PIL.ImageOps.exif_transpose), as its mask is')
+    tag = image.getexif().get(274, 1) if isinstance(image, Image.Image) else 1             # 274 is Orientation
+    if isinstance(image, (str, os.PathLike)): image, tag = read_upright(image)
+    if tag != 1: raise InputError('its image wants to be turned (EXIF): turn it in the data set (PIL.ImageOps.exif_transpose), as its mask is')
     return read_image(image)
 
 def _ids(mask):
@@ -113,8 +114,9 @@ class ItemPairs(ImageSet):
             if not (isinstance(item, (tuple, list)) and len(item) == 2):
                 raise InputError(f'a {type(item).__name__}: wants (image, mask)')
             image, mask = item
-            if isinstance(mask, (str, os.PathLike)): image, mask = read_image(image), read_mask(mask, self.void)
-            else: image, mask = _picture(image), as_mask('mask', _ids(mask), self.void)
+            image = _picture(image)
+            if isinstance(mask, (str, os.PathLike)): mask = read_mask(mask, self.void)
+            else: mask = as_mask('mask', _ids(mask), self.void)
             check_pair(image, mask, len(self.names), 'mask')
             if self.inputs == 'grey': image = as_grey(image)
             size = looked_at(self.size, *mask.shape)

@@ -416,8 +416,10 @@ class _PerImage:
 
 def _check_callback(cb, metrics):
     "One that watches a column that is not there, or that mixes images, would end in a foreign word."
-    known = ['train_loss', 'valid_loss', *(m.name for m in L(metrics))]
-    if isinstance(cb, TrackerCallback) and cb.monitor not in known:
+    names = [m.name for m in L(metrics)]
+    known = ['train_loss', 'valid_loss', *names]
+    of_both = [f'{part}_{name}' for part in ('train', 'valid') for name in names]      # with fastai's train_metrics=True
+    if isinstance(cb, TrackerCallback) and cb.monitor not in [*known, *of_both]:
         raise InputError(f'monitor={cb.monitor!r}: there is {", ".join(known)}')
     if any(kind.__name__ == 'MixHandler' for kind in type(cb).__mro__):
         raise InputError(f"{type(cb).__name__}: mixes labels, which masks have none of between; augment='colour' of the loaders serves instead")
