@@ -7,13 +7,19 @@ A line of .ci/faults/NOTEBOOK.jsonl: {"id": "07a", "what": "counts of the last u
 "new": "self.n = x"}; `old` stands once in the exported cells, and
 once in the module (a line break at the end of a cell is not in the cell). Prints a line a fault and exits with 1 where one survives.
 Works on a copy of the tree. The cells that nbdev_test skips are not run here either. Each fault is tried in a process
-of its own, forked from one that has run the notebook up to the faulty cell, so most take seconds.
+of its own, forked from one that runs the notebook: at the faulty cell, and from there to the end; or, where
+.ci/faults/killers.json tells which cell noticed it last time, just before that cell, which alone is run, after all
+exported cells since the faulty one. (The same without the fault must pass, or it proves nothing.) What neither of them
+noticed is run once more from the top. --write notes in killers.json which cell noticed what.
 """
-import argparse, json, os, shutil, signal, subprocess, sys, tempfile, time, types
+import argparse, fcntl, json, os, re, shutil, signal, subprocess, sys, tempfile, time, types
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 LISTS = ROOT/'.ci'/'faults'
+KILLERS = LISTS/'killers.json'
+
+def ids(nb): return [c['id'] for c in json.loads(nb.read_text(encoding='utf-8'))['cells']]
 
 def cells(nb):
     "(index, source, whether it is exported) of each code cell that nbdev_test runs."
@@ -24,10 +30,11 @@ def cells(nb):
         if {'slow', 'notest', 'cuda'} & {*words} or 'eval: false' in ' '.join(words): continue
         if 'nbdev_export(' not in source: yield i, source, words[:1] in (['export'], ['exporti'], ['exports'])
 
-def run_from(nb, space, start, fault=None):
-    "Run the cells of a notebook from number `start` on, the fault in them; the first that fails, or 'SURVIVED'."
+def run_from(nb, space, start, fault=None, only=None):
+    """Run the cells of a notebook from number `start` on, the fault in them; the first that fails, or 'SURVIVED'.
+    `only`: of the cells that are not exported just this one, and none after it."""
     for i, source, exported in cells(nb):
-        if i < start: continue
+        if i < start or only and (i > only or not exported and i != only): continue
         if exported and fault: source = source.replace(fault['old'], fault['new'])
         try: exec(compile(source, f'<{nb.name}[{i}]>', 'exec'), space)
         except BaseException as e:      # SystemExit too: a command that ends the notebook is noticed
@@ -72,19 +79,25 @@ def tried(limit, module, fault, f, *args):
     try: return forked(limit, f, *args)
     finally: module.write_text(text, encoding='utf-8')
 
-def walk(limit, nb, module, faults, report):
-    "Run the notebook once; where a cell has faults, each is tried in a process that goes on from there."
-    space = fresh(nb)
+def walk(limit, nb, module, faults, killers, report):
+    "Run the notebook once; each fault is tried in a process that goes on from its cell, or from the cell that noticed it."
+    space, passes, where = fresh(nb), {}, {}        # where: the faulty cell of each fault
     for i, source, exported in cells(nb):
         for fault in faults:
-            if not exported or fault['old'] not in source: continue
+            if exported and fault['old'] in source: where[fault['id']] = i
+            first, known = where.get(fault['id']), killers.get(fault['id'])
+            if first is None or i != (first if known is None else known): continue
+            if 'onnxruntime' in sys.modules: continue       # its threads do not live on in a forked process
+            if known and (first, i) not in passes:          # the same without the fault: it must pass
+                passes[first, i] = forked(limit, run_from, nb, space, first, None, i) == 'SURVIVED'
+            if known and not passes[first, i]: continue
             start = time.time()
-            said = tried(limit, module, fault, run_from, nb, space, i, fault)
+            said = tried(limit, module, fault, run_from, nb, space, first, fault, known)
             if said.startswith('killed'): report(fault, time.time()-start, said)
         exec(compile(source, f'<{nb.name}[{i}]>', 'exec'), space)
     return 'done'
 
-def run_list(name, limit):
+def run_list(name, limit, write):
     "All faults of one notebook; 1 where one is not killed."
     faults = [json.loads(l) for l in (LISTS/f'{name}.jsonl').read_text(encoding='utf-8').splitlines() if l.strip()]
     with tempfile.TemporaryDirectory() as root:
@@ -102,34 +115,49 @@ def run_list(name, limit):
         torch.set_num_threads(1)
         if (whole := forked(limit, run_whole, nb)) != 'SURVIVED':
             return print(f'{name}: without any fault it is {whole}', flush=True) or 1
-        out, dead = os.fdopen(os.dup(1), 'w'), root/'dead.txt'      # the notebook's own words go nowhere
+        out, dead = os.fdopen(os.dup(1), 'w'), root/'dead.jsonl'    # the notebook's own words go nowhere
         def report(fault, seconds, said):
             print(f"{name:18} {fault['id']:6} {seconds:4.0f} s  {fault['what'][:60]:60}  {said}", file=out, flush=True)
-            if said.startswith('killed'): dead.open('a').write(fault['id']+'\n')
+            if not said.startswith('killed'): return
+            cell = re.match(r'killed by cell (\d+)', said)
+            with dead.open('a') as f: f.write(json.dumps([fault['id'], cell and ids(nb)[int(cell[1])]])+'\n')
+        def killed(): return dict(json.loads(l) for l in dead.read_text().splitlines())
         fits = [f for f in faults if not misfit(nb, module, f)]
+        at = {name: i for i, name in enumerate(ids(nb))}
+        known = json.loads(KILLERS.read_text(encoding='utf-8')).get(name, {}) if KILLERS.exists() else {}
         dead.touch()
-        forked(limit*len(faults), walk, limit, nb, module, fits, report)
+        forked(limit*len(faults), walk, limit, nb, module, fits, {f: at[c] for f, c in known.items() if c in at}, report)
         for fault in faults:                        # what lived on, in a run from the top: a cell may import the module
-            if fault['id'] in dead.read_text().split(): continue
+            if fault['id'] in killed(): continue
             start = time.time()
             said = misfit(nb, module, fault) or tried(limit, module, fault, run_whole, nb, fault)
             report(fault, time.time()-start, said)
-        left = len(faults)-len(dead.read_text().split())
+        left = len(faults)-len(killed())
+        if write: note(name, {f: c for f, c in killed().items() if c})
     print(f'{name}: {len(faults)-left} of {len(faults)} killed', flush=True)
     return int(left > 0)
+
+def note(name, killed):
+    "Keep which cell noticed which fault; another list may be at it too."
+    with open(LISTS/'.lock', 'w') as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        old = json.loads(KILLERS.read_text(encoding='utf-8')) if KILLERS.exists() else {}
+        KILLERS.write_text(json.dumps({**old, name: killed}, indent=0, sort_keys=True)+'\n', encoding='utf-8')
 
 def main():
     p = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     p.add_argument('notebooks', nargs='*', help='default: all that have a list')
     p.add_argument('--jobs', type=int, default=2, help='notebooks at a time')
     p.add_argument('--limit', type=int, default=400, help='seconds for one fault')
+    p.add_argument('--write', action='store_true', help='note which cell noticed which fault, for the next run')
     args = p.parse_args()
     names = args.notebooks or sorted(f.stem for f in LISTS.glob('*.jsonl'))
-    if len(names) == 1: return run_list(names[0], args.limit)
+    if len(names) == 1: return run_list(names[0], args.limit, args.write)
     left, running = 0, []
     while names or running:                     # each list in a process of its own
         if names and len(running) < args.jobs:
-            running.append(subprocess.Popen([sys.executable, __file__, names.pop(0), '--limit', str(args.limit)]))
+            running.append(subprocess.Popen([sys.executable, __file__, names.pop(0), '--limit', str(args.limit)]
+                                            + ['--write']*args.write))
         for p in [p for p in running if p.poll() is not None]:
             left += p.returncode > 0
             running.remove(p)
