@@ -145,8 +145,8 @@ _FASTER = 1.1      # so many times: below it is noise, and the usual layout stay
 
 def _seconds(model, x, layout, dtype):
     "Of a step forward and backward."
-    model.to(memory_format=layout)
     model.zero_grad()
+    model.to(memory_format=layout)
     x = x.contiguous(memory_format=layout)
     start = time.perf_counter()
     with torch.autocast(x.device.type, dtype or torch.bfloat16, dtype is not None): scores = model(x)
@@ -155,6 +155,21 @@ def _seconds(model, x, layout, dtype):
     if x.device.type == 'cuda': torch.cuda.synchronize(x.device)
     return time.perf_counter()-start
 
+@contextmanager
+def _given_back(net):
+    "A net to learn and to be laid out anew; then it is as it was. A copy would hold all weights twice."
+    modes = [(m, m.training) for m in net.modules()]
+    grads = [(p, p.grad) for p in net.parameters()]
+    buffers = [(b, b.clone()) for b in net.buffers()]
+    usual = all(p.is_contiguous() for p in net.parameters())
+    try: yield net.train()
+    finally:
+        net.zero_grad()
+        net.to(memory_format=torch.contiguous_format if usual else torch.channels_last)
+        for p, grad in grads: p.grad = grad
+        for b, was in buffers: b.data.copy_(was)
+        for m, training in modes: m.training = training
+
 def choose_layout(
     model,         # left as it is
     x,             # a preprocessed batch
@@ -162,9 +177,10 @@ def choose_layout(
     seconds=_seconds,
 ):                 # torch.channels_last, or torch.contiguous_format where it is clearly faster
     "The memory format in which this net learns fastest here: two steps in each, after one that does not count."
-    model = copy.deepcopy(unwrapped(model)).train()
     times = {layout: [] for layout in LAYOUTS.values()}
-    with torch.random.fork_rng(), _batch_errors():     # dropout
+    net = unwrapped(model)
+    if net is not model: net = copy.deepcopy(net)      # of several processes: they would wait for each other's gradients
+    with torch.random.fork_rng(), _batch_errors(), _given_back(net) as model:     # fork_rng: dropout draws
         for _ in range(3):
             for layout, t in times.items(): t.append(seconds(model, x, layout, dtype))
     usual, plain = (min(t[1:]) for t in times.values())
