@@ -119,8 +119,49 @@ def tree():
             if o.name != '__init__.py': o.unlink()
         check('nbdev_export changes nothing', lambda: fails(['nbdev_export'], cwd=tmp) or differing(LIB, lib, '*.py'))
     check('README.md is what index.ipynb gives', fails, [sys.executable, '.ci/readme', '--check'])
+    check('README.ko.md says what README.md says', korean)
+    check('badges and CITATION.cff say what settings.ini says', metadata)
     check('imports run downward', imports_downward)
     check('directives lead their cells', stray_directives)
+    check('no module runs what a file brings', unsafe_calls)
+
+def numbers(text): return re.findall(r'\d+(?:[.,]\d+)*', text)
+
+FENCED = re.compile(r'^```.*?^```$', re.M | re.S)
+
+def korean(readme=ROOT/'README.md', translated=ROOT/'README.ko.md'):
+    """Its code is README.md's, the numbers of a row of results are those of one row there, any other decimal stands there too;
+    notebooks and cells that it names exist."""
+    en, ko = readme.read_text(encoding='utf-8'), translated.read_text(encoding='utf-8')
+    bad = [f'README.md has no such code: {o.splitlines()[1]}' for o in FENCED.findall(ko) if o not in FENCED.findall(en)]
+    prose = FENCED.sub('', ko).splitlines()
+    bad += [f'README.md has no such command: {o.strip()}' for o in prose if o.startswith('    ') and o not in en.splitlines()]
+    rows = [numbers(o) for o in en.splitlines() if o.startswith('|')]
+    results = [o for o in prose if o.startswith('|') and '](nbs/' not in o and numbers(o)]
+    bad += [f'README.md has no row of these numbers: {o}' for o in results if numbers(o) not in rows]
+    decimals = {o for o in numbers(ko) if '.' in o}
+    bad += [f'README.md does not say {o}' for o in sorted(decimals - {*numbers(en)})]
+    if '](README.ko.md)' not in en or '](README.md)' not in ko: bad.append('README.md and README.ko.md do not link each other')
+    return bad + missing_cells(ko)
+
+def missing_cells(text):
+    "Links to notebooks that are not there, and ids of cells behind a link that its notebook has not."
+    bad = []
+    for name, cells in re.findall(r'\]\(nbs/(\w+)\.ipynb[^)]*\)((?:,? `[0-9a-f]{8}`)*)', text):
+        nb = NBS/f'{name}.ipynb'
+        if not nb.exists(): bad.append(f'there is no {name}')
+        else: bad += [f'{name} has no cell {o}' for o in re.findall(r'[0-9a-f]{8}', cells) if f'"id": "{o}"' not in nb.read_text(encoding='utf-8')]
+    return bad
+
+def metadata():
+    "What stands in more than one place, beside settings.ini."
+    cite = (ROOT/'CITATION.cff').read_text(encoding='utf-8')
+    licence = {'apache2': 'Apache-2.0'}[cfg['license']]
+    want = {'CITATION.cff': [f'\nversion: {cfg["version"]}\n', f'\nlicense: {licence}\n'],
+            f'{NBS.name}/images/python.svg': [f'python: {cfg["min_python"]}+'], f'{NBS.name}/images/licence.svg': [f'licence: {licence}'],
+            'MANIFEST.in': ['README.ko.md', 'SECURITY.md', 'CITATION.cff']}
+    return [f'{file} does not say {o.strip()}' for file, said in want.items()
+            for o in said if o not in (ROOT/file).read_text(encoding='utf-8')]
 
 def imports_downward():
     "A module imports only from lower floors, a notebook's other cells never from a higher one."
@@ -152,6 +193,52 @@ def stray_directives():
             if 'nbdev_export(' in src and len(lines) > code + 1:
                 bad.append(f'{nb.name}, code cell {i}: more than nbdev_export()')
     return bad
+
+UNSAFE = re.compile(r'eval|exec|__import__|os\.(system|popen|startfile|exec\w+|spawn\w+|posix_spawn\w*)|subprocess\..*|torch\.hub\.load|'
+                    r'(.*\.)?(exec_module|Unpickler|read_pickle)')
+PICKLES = {'pickle', '_pickle', 'cPickle', 'dill', 'cloudpickle', 'marshal', 'shelve', 'joblib'}
+ALLOWED = {     # (module, what it does): why it may
+    ('ranks', 'subprocess.Popen'): 'tests of several processes: this Python, with code that the caller gives',
+    ('speed', 'subprocess.run'): 'fcn_bench: this Python or our commands, with code of ours',
+    ('speed', 'subprocess.Popen'): 'fcn_bench: this Python, computing for ever beside a training',
+    ('speed', 'exec_module'): 'fcn_bench --peer: the source of pytorch-fcn, from the folder that the user names'}
+
+def dotted(node):
+    "a.b.c of a name with attributes; ?.c where it is that of a value."
+    if isinstance(node, ast.Attribute): return f'{dotted(node.value)}.{node.attr}'
+    return node.id if isinstance(node, ast.Name) else '?'
+
+def unsafe_call(node):
+    "What a call does that it must not; '' where it is fine."
+    name = dotted(node.func)
+    given = {k.arg: isinstance(k.value, ast.Constant) and k.value.value for k in node.keywords}
+    if UNSAFE.fullmatch(name): return 'exec_module' if name.endswith('exec_module') else name
+    if name == 'torch.load' and given.get('weights_only') is not True: return 'torch.load without weights_only=True'
+    for o in ('shell', 'allow_pickle'):         # a value that is worked out could be True as well
+        if any(k.arg == o and not (isinstance(k.value, ast.Constant) and k.value.value is False) for k in node.keywords): return f'{o}=True'
+    return ''
+
+def unsafe_import(node):
+    "The same of an import: names by which calls could not be found any more, and pickle."
+    modules = [a.name for a in node.names] if isinstance(node, ast.Import) else [node.module or '']
+    if found := [o for o in modules if o.split('.')[0] in PICKLES]: return f'import {found[0]}'
+    if isinstance(node, ast.ImportFrom):
+        for a in node.names:
+            if UNSAFE.fullmatch(o := f'{node.module}.{a.name}') or o == 'torch.load': return f'from {node.module} import {a.name}'
+    elif any(a.asname and a.name in ('os', 'subprocess', 'torch') for a in node.names): return f'import {node.names[0].name} as {node.names[0].asname}'
+    return ''
+
+def unsafe_calls(lib=LIB):
+    "eval, exec, pickle, a shell, another program, torch.load of anything, but for what is allowed above; what is allowed is there."
+    bad, met = [], set()
+    for o in sorted(lib.glob('*.py')):
+        for node in ast.walk(ast.parse(o.read_text(encoding='utf-8'))):
+            look = {ast.Call: unsafe_call, ast.Import: unsafe_import, ast.ImportFrom: unsafe_import}.get(type(node))
+            what = look(node) if look else ''
+            if not what: continue
+            if (o.stem, what) in ALLOWED: met.add((o.stem, what))
+            else: bad.append(f'{o.name}, line {node.lineno}: {what}')
+    return bad + [f'{mod} has no {what} any more' for mod, what in ALLOWED if (mod, what) not in met]
 
 # ---- wheel, newest: what a user installs
 
