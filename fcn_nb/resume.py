@@ -179,9 +179,10 @@ class Checkpoints(Callback):
         self.last = time.monotonic()
 
     def _write(self, state):
-        aside = self.path.with_name(f'.{self.path.name}.part')
+        aside = self.path.with_name(f'.{self.path.name}.part')       # what a killed process left is written over
         try:
-            with open(aside, 'wb') as f:
+            aside.unlink(missing_ok=True)
+            with open(aside, 'xb') as f:                             # 'x': never through a link
                 torch.save(state, f)
                 f.flush()
                 os.fsync(f.fileno())
