@@ -414,7 +414,7 @@ def fcn_train(
     epochs:Annotated[int, 'passes over the training set']=12,
     bs:Annotated[int, 'images in a batch; of several processes (torchrun) in the part of each']=4,
     lr:Annotated[float, "rate of new weights; default: the recipe's"]=None,
-    loss:Annotated[str, "'plain', 'weighted' (by median frequency), 'focal' or 'dice'"]='plain',
+    loss:Annotated[str, "'plain', 'weighted' (by median frequency), 'root' (by its square root), 'focal' or 'dice'"]='plain',
     augment:Annotated[str, "'none', 'mirror', 'usual' (and scale), 'colour' (and colours) or 'paper' (mirror and shift); default: usual, of the paper's recipes none"]=None,
     best:Annotated[bool, 'keep the epoch with the best mean IU on val, not the last one']=False,
     patience:Annotated[int, 'end after so many epochs without a better one, and keep the best']=None,

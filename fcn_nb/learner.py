@@ -612,8 +612,8 @@ def _loss_named(name, data):
     "A loss by its word in `LOSSES`, with class weights of the training set where it wants them; 'plain': the recipe's."
     one_of('loss_func', name, LOSSES)
     if name == 'plain': return None
-    if name != 'weighted': return LOSSES[name]()
-    if is_headed(data.names): raise InputError("loss_func='weighted': is for one set of labels")
+    if name not in ('weighted', 'root'): return LOSSES[name]()
+    if is_headed(data.names): raise InputError(f"loss_func='{name}': is for one set of labels")
     return LOSSES[name](check_masks(data).weights)
 
 def _learner(model, dls, recipe, lr, seed, loss_func=None, metrics=None, opt_func=None, wd=None, cbs=None, **kwargs):

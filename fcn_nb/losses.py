@@ -265,6 +265,7 @@ class DiceLoss(PixelLoss):
 LOSSES = {    # name: a function of the class weights, a tensor or None, that gives the loss
     'plain': lambda weight=None: PixelLoss(),
     'weighted': lambda weight=None: PixelLoss(weight=weight),
+    'root': lambda weight=None: PixelLoss(weight=None if weight is None else weight**.5),
     'focal': lambda weight=None: FocalLoss(),
     'dice': lambda weight=None: DiceLoss()}
 
