@@ -7,7 +7,7 @@ __all__ = ['command', 'fcn_reproduce', 'fcn_check', 'fcn_train', 'fcn_eval', 'fc
 
 # %% ../nbs/16_cli.ipynb #33eb757b
 import argparse, inspect, logging, os, re, shutil, signal, sys, tempfile, time, warnings
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import nullcontext, suppress
 from functools import partial, wraps
 from pathlib import Path
 from typing import Annotated, get_args
@@ -327,27 +327,6 @@ def _has_ended(out, checkpoint, resume, overwrite):
     if checkpoint.exists() and not overwrite:
         raise InputError(f'{checkpoint}: a training was interrupted there: --resume goes on with it, --overwrite begins anew')
 
-@contextmanager
-def _alone(out):
-    "One training at a time for a model file: the second is refused by name. The lock ends with its process."
-    from fcn_nb.core import InputError
-    try: import fcntl
-    except ImportError:            # Windows has none
-        yield
-        return
-    path = out.with_suffix('.lock')
-    with open(path, 'a+') as f:
-        try: fcntl.flock(f, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            f.seek(0)
-            raise InputError(f'--out {out}: another training (process {f.read().strip()}) writes there') from None
-        f.truncate(0)
-        f.write(str(os.getpid()))
-        f.flush()
-        try: yield
-        finally:
-            with suppress(OSError): path.unlink()
-
 def _device(name):
     "A device of torch that is there, or None for the usual one."
     import torch
@@ -428,7 +407,7 @@ def fcn_train(
     overwrite:Annotated[bool, _OVERWRITE]=False,
 ):
     "Train an FCN; at the end score it on val against full-size masks and write the model file."
-    from fcn_nb.core import InputError, memory_errors, printable
+    from fcn_nb.core import InputError, alone, memory_errors, printable
     out = _model_path(out, overwrite, weights)
     checkpoint = out.with_suffix('.resume')
     from fcn_nb.ranks import largest, rank, world_size
@@ -471,7 +450,7 @@ def fcn_train(
     if estimate: return _estimate(learn, epochs, layout)
     goes_on, = largest(int(first and resume and checkpoint.exists()))      # the first process knows; the others may lie on another disk
     if not goes_on: learn.layout = _layout(layout, learn)                  # what goes on keeps its own
-    with _alone(out) if first else nullcontext(), memory_errors('training', 'give a smaller --bs or --size'):
+    with alone(out, 'training', f'--out {out}') if first else nullcontext(), memory_errors('training', 'give a smaller --bs or --size'):
         learn.add_cb(Checkpoints(checkpoint, every, told, resume, log=out.with_suffix('.csv')))
         try: learn.fit_console(epochs, lines=True)
         except KeyboardInterrupt:

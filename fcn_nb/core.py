@@ -8,13 +8,13 @@ __all__ = ['VOID', 'MAX_CLASSES', 'WHITES', 'IMAGE_FORMATS', 'MAX_PIXELS', 'VOC_
            'torch_rng', 'free_memory', 'check_memory', 'out_of_memory', 'memory_errors', 'upright', 'is_wide',
            'wide_range', 'white_of', 'check_file', 'open_image', 'read_image', 'read_upright', 'wide_top', 'as_grey',
            'bands_in', 'read_bands', 'as_picture', 'is_headed', 'heads_of', 'one_of', 'looked_at', 'write_aside',
-           'write_file', 'check_overwrite', 'palette', 'colorize', 'overlay', 'show_images', 'legend', 'show_scores',
-           'html_page', 'html_table', 'html_image', 'progress', 'shared']
+           'write_file', 'alone', 'check_overwrite', 'palette', 'colorize', 'overlay', 'show_images', 'legend',
+           'show_scores', 'html_page', 'html_table', 'html_image', 'progress', 'shared']
 
 # %% ../nbs/00_core.ipynb #7b547788
 import base64, html, io
 import os, secrets, stat, warnings
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import matplotlib.pyplot as plt, numpy as np, psutil, torch
@@ -495,6 +495,32 @@ def write_file(
     with write_aside(path) as aside:
         aside.write_bytes(data)
         if aside.read_bytes() != data: raise OSError('the disk did not keep all of it')
+
+# %% ../nbs/00_core.ipynb #a10e0002
+@contextmanager
+def alone(
+    path,      # what is written; the lock stands beside it, under its name and .lock
+    what:str,  # is writing it: 'training'
+    name=None, # of `path` in the message
+):
+    "One writer at a time: an `InputError` for the second one. Where the system has no such locks (Windows) nothing is locked."
+    try: import fcntl
+    except ImportError:
+        yield
+        return
+    lock = Path(f'{path}.lock')
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    with open(lock, 'a+') as f:
+        try: fcntl.flock(f, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            f.seek(0)
+            raise InputError(f'{name or path}: another {what} (process {f.read().strip()}) writes there') from None
+        f.truncate(0)
+        f.write(str(os.getpid()))
+        f.flush()
+        try: yield
+        finally:
+            with suppress(OSError): lock.unlink()
 
 # %% ../nbs/00_core.ipynb #6959834a
 _MARKS = {    # how our files begin, and what stands in their first bytes

@@ -273,6 +273,17 @@ def _job(model, large, tile, dtype):
     image = file_fingerprint(large.name) if large.name != 'image' else array_fingerprint(large.image)
     return dict(model=model_fingerprint(model), image=image, tile=tile, size=[*large.size], heads=_heads(model), dtype=str(dtype))
 
+def _draw(model, large, tiles, drawing, dtype, device):
+    "The tiles that are left."
+    if drawing.finished: print(f'{len(drawing.finished):,} of {len(tiles):,} tiles were done before')
+    try:
+        with _evaluating(model):
+            for i, t, scores in scores_of_tiles(model, tiles, lambda *at: large[at], dtype, device, drawing.finished):
+                drawing.put(i, t, _ids_of(scores, large.name))
+    except KeyboardInterrupt:
+        print(f'stopped: {len(drawing.finished):,} of {len(tiles):,} tiles are done and kept; the same again goes on')
+        raise
+
 def _to_file(model, large, out, tile, dtype, device, overwrite):
     if out.suffix not in ('.tif', '.tiff'): raise InputError(f'{out}: wants a name that ends in .tif')
     job, paths = _job(model, large, tile, dtype), large_outputs(out, _heads(model))
@@ -282,17 +293,11 @@ def _to_file(model, large, out, tile, dtype, device, overwrite):
         if large.name != 'image' and path.resolve() == Path(large.name).resolve(): raise InputError(f'{path}: it would replace the image; give another name')
         check_overwrite(path, overwrite)
     tiles = _checked_tiles(model, large, tile)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    drawing = _Drawing(out, job, overwrite)
-    if drawing.finished: print(f'{len(drawing.finished):,} of {len(tiles):,} tiles were done before')
-    try:
-        with _evaluating(model):
-            for i, t, scores in scores_of_tiles(model, tiles, lambda *at: large[at], dtype, device, drawing.finished):
-                drawing.put(i, t, _ids_of(scores, large.name))
-    except KeyboardInterrupt:
-        print(f'stopped: {len(drawing.finished):,} of {len(tiles):,} tiles are done and kept; the same again goes on')
-        raise
-    colors = model.meta.get('colors')
-    for path, ids, table in zip(paths, drawing.ids, [colors] if len(paths) == 1 else colors or [None]*len(paths)): _write_tiff(path, ids, table, told)
-    drawing.end()
+    with alone(out, 'prediction'):
+        drawing = _Drawing(out, job, overwrite)
+        _draw(model, large, tiles, drawing, dtype, device)
+        colors = model.meta.get('colors')
+        tables = [colors] if len(paths) == 1 else colors or [None]*len(paths)
+        for path, ids, table in zip(paths, drawing.ids, tables): _write_tiff(path, ids, table, told)
+        drawing.end()
     return paths
