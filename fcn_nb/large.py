@@ -25,6 +25,14 @@ class TiffParts:
     "A TIFF of which parts are read: `parts[rows, columns]` is H x W x samples. Only the segments that it touches are decoded."
     def __init__(self, path):
         self.path, self.file = path, tifffile.TiffFile(path)
+        try: self._look()
+        except Exception as e:
+            self.file.close()
+            raise self._broken(e) from None
+
+    def _broken(self, e): return InputError(f'{self.path}: cannot be read ({reason(e)}); save it anew')
+
+    def _look(self):
         self.page = p = self.file.pages[0]
         self.shape = p.imagelength, p.imagewidth, p.samplesperpixel
         self.dtype = p.dtype
@@ -56,11 +64,12 @@ class TiffParts:
         p, source = self.page, self.file.filehandle
         if not p.databytecounts[index]: return None
         source.seek(p.dataoffsets[index])
-        data = source.read(p.databytecounts[index])
+        data = source.read(min(p.databytecounts[index], source.size))
+        check_segment(self.path, p, data)
         try: part, _, shape = p.decode(data, index, jpegtables=p.jpegtables)
         except Exception as e:         # whatever a foreign file makes its decoder raise, the file is at fault
             if 'imagecodecs' in str(e): raise InputError(f'{self.path}: compressed by {p.compression.name}: {_EXTRA}') from None
-            raise InputError(f'{self.path}: cannot be read ({reason(e)}); save it anew') from None
+            raise self._broken(e) from None
         return part[0, :shape[1], :shape[2]]
 
 # %% ../nbs/13b_large.ipynb #14b0000d
@@ -116,7 +125,8 @@ class LargeImage:
 
 def _mapped(path):
     try: return np.load(check_file(path), mmap_mode='r', allow_pickle=False)
-    except (ValueError, OSError, EOFError) as e: raise InputError(f'{path}: not an array of numbers ({reason(e)}); np.save writes one') from None
+    except Exception as e: raise InputError(        # its header is read as Python's words, with all their errors
+        f'{path}: not an array of numbers ({reason(e)}); np.save writes one') from None
 
 def _tiff_for(model, path):
     parts, channels = TiffParts(path), len(model.preprocess.order)
