@@ -941,6 +941,7 @@ def _forked(reader, seed, indices, folder):
         os.close(read)
         with contextlib.suppress(BaseException):
             os.chdir(folder)
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 2)         # libtiff writes there what it thinks of a file
             _worker(reader, seed, indices, folder, lambda d: os.write(write, json.dumps(d).encode()+b'\n'))
         os._exit(0)
     os.close(write)

@@ -6,7 +6,7 @@
 __all__ = ['TiffParts', 'large_size', 'LargeImage', 'large_outputs', 'predict_large']
 
 # %% ../nbs/13b_large.ipynb #14b00004
-import json, os
+import json, os, warnings
 from contextlib import closing, contextmanager
 from pathlib import Path
 
@@ -44,9 +44,12 @@ class TiffParts:
         rows, columns = (range(*part.indices(n)) for part, n in zip(at, self.shape))
         a = np.zeros((len(rows), len(columns), self.shape[2]), self.dtype)
         touched = [range(r.start//s, (r.stop-1)//s+1) for r, s in zip((rows, columns), self.segment)]
-        for plane in range(self.planes):
-            for i in touched[0]:
-                for j in touched[1]: self._place(a, rows, columns, plane, i, j)
+        try:
+            for plane in range(self.planes):
+                for i in touched[0]:
+                    for j in touched[1]: self._place(a, rows, columns, plane, i, j)
+        except InputError: raise
+        except Exception as e: raise self._broken(e) from None        # its tags and its parts do not belong together
         return a
 
     def _place(self, a, rows, columns, plane, i, j):
@@ -124,7 +127,9 @@ class LargeImage:
         if isinstance(self.image, TiffParts): self.image.file.close()
 
 def _mapped(path):
-    try: return np.load(check_file(path), mmap_mode='r', allow_pickle=False)
+    try:
+        with warnings.catch_warnings(action='ignore'): return np.load(check_file(path), mmap_mode='r', allow_pickle=False)
+    except InputError: raise
     except Exception as e: raise InputError(        # its header is read as Python's words, with all their errors
         f'{path}: not an array of numbers ({reason(e)}); np.save writes one') from None
 
