@@ -216,7 +216,7 @@ WEBP_TRAPS = [
 PPM_TRAPS = [
     lambda draw, a: b'%s\n%d %d\n%d\n' % (draw.choice([b'P1', b'P2', b'P3', b'P4', b'P5', b'P6']), _side(draw), _side(draw), draw.choice([0, 1, 255, 65_535, 10**9])),
     lambda draw, a: b'P%c\n%d 3\n-1.0\n' % (draw.choice(b'fF'), _side(draw))+bytes(100),
-    lambda draw, a: b'P3\n'+b'#'*10**6+b'\n9 9\n255\n'+b' '*10**6+b'9'*10**5,
+    lambda draw, a: b'P3\n'+b'#'*10**5+b'\n9 9\n255\n'+b' '*10**5+b'9'*10**5,
     lambda draw, a: b'P2\n'+b'9'*10**5+b' 2\n255\n1 2']
 
 def gif_frames(n):
@@ -227,7 +227,7 @@ def gif_frames(n):
 GIF_TRAPS = [
     lambda draw, a: a[:6]+struct.pack('<HH', 65_535, 65_535)+a[10:],
     lambda draw, a: (lambda i: a[:i+5]+struct.pack('<HH', 65_535, 65_535)+a[i+9:])(a.index(b',')),
-    lambda draw, a: gif_frames(draw.choice([2, 200_000]))]
+    lambda draw, a: gif_frames(draw.choice([2, 50_000]))]
 
 # ---- weights, models, checkpoints
 
@@ -277,7 +277,7 @@ PTH_TRAPS = [spread,
     pickle_of(b'K\x01'+b''.join(b'q'+bytes([i])+b'h'+bytes([i])+b'\x86' for i in range(60))),
     pickle_of(b'(' * 100_000+b'K\x01'+b't'*100_000),
     pickle_of(b']'*10+b'a'*9+b'}'*50_000),
-    lambda draw, a: zip_of({**zip_parts(a), 'archive/data/9': bytes(4*10**7)}, compression=zipfile.ZIP_DEFLATED),
+    lambda draw, a: zip_of({**zip_parts(a), 'archive/data/9': bytes(10**7)}, compression=zipfile.ZIP_DEFLATED),
     lambda draw, a: zip_of({n: v[:len(v)//2] for n, v in zip_parts(a).items()})]
 
 def checkpoint(k):
@@ -346,7 +346,7 @@ SAFETENSORS_TRAPS = [settings,
     lambda draw, a: with_header(b'{"a":'*10**5, b''),
     lambda draw, a: with_header({'a': dict(dtype='F32', shape=[2**31, 2**31], data_offsets=[0, 4])}, bytes(4)),
     lambda draw, a: with_header({'a': dict(dtype='F32', shape=[0, 2**62], data_offsets=[0, 0])}, b''),
-    lambda draw, a: with_header({f'{i}': dict(dtype='F32', shape=[0], data_offsets=[0, 0]) for i in range(30_000)}, b'')]
+    lambda draw, a: with_header({f'{i}': dict(dtype='F32', shape=[0], data_offsets=[0, 0]) for i in range(10_000)}, b'')]
 
 def varint(n):
     out = b''
@@ -603,7 +603,7 @@ def special(kind, name='x', target='/etc/passwd'):
 CLIMBS = '../x', '/fcn_nb_x', 'a/../../x', 'a/./../../../x', '..\\x', 'C:x', '..', '.', '', 'a\0b', 'x'*300, '../target_x/y', '~/x', '//x', 'a//..//..//x'
 
 @lru_cache
-def long_name(kind, n=10**8):
+def long_name(kind, n=7*10**7):
     "A name of so many bytes, zeros in a few: it stands in front of its entry, as a file of its own."
     i = tarfile.TarInfo('././@LongLink')
     i.type, i.size = kind, n

@@ -292,6 +292,16 @@ def _check_scans(path):
     if data.count(b'\xff\xda') > _SCANS and _scans(data) > _SCANS:
         raise InputError(f'{path}: over {_SCANS} scans of a progressive JPEG, which would take minutes; save it anew')
 
+def _check_chunks(path):
+    "Refuse a PNG with a chunk that is longer than the file: Pillow asks for memory for all of it."
+    size, at = path.stat().st_size, 8
+    with open(path, 'rb') as f:
+        while at+8 <= size:
+            f.seek(at)
+            n = int.from_bytes(f.read(4), 'big')
+            if n > size: raise InputError(f'{path}: not a readable image (a part of it is longer than the file); replace or remove it')
+            at += 12+n
+
 def _check_depth(path, im):
     "An `InputError` for colours of 12 bits or fewer in 16: of these Pillow keeps the upper 8, which would be all but black."
     brightest = max(high for _, high in im.getextrema()[:3])
@@ -311,6 +321,7 @@ def open_image(
             _check_pixels(path, _tile(im))
             _check_bands(path, im)
             if im.format in ('JPEG', 'MPO'): _check_scans(path)
+            if im.format == 'PNG': _check_chunks(path)
             turned = getattr(im, 'tag_v2', {}).get(_ORIENTATION)
             if turned: im.filename = ''      # else Pillow maps a grey file into memory, at its turned width
             deep = any(';16' in str(tile[3]) for tile in im.tile)

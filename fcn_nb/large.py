@@ -87,6 +87,7 @@ def _lies_in_parts(path):
     try:
         with tifffile.TiffFile(path) as f:
             p, kinds = f.pages[0], tifffile.PHOTOMETRIC
+            if not isinstance(p.imagelength, int) or not isinstance(p.imagewidth, int): return False       # two numbers for one
             turned = p.tags.get('Orientation')
             jpeg = p.photometric == kinds.YCBCR and p.compression == 7
             plain = p.photometric in (kinds.MINISBLACK, kinds.RGB) or jpeg
