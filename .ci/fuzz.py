@@ -175,12 +175,12 @@ def plain_tiff(w=8, h=8, data=None, packed=1, samples=1, **more):
             278: (4, [h]), 279: (4, [len(data)])} | {int(k[1:]): v for k, v in more.items()}
     return tiff_of(tags, data)
 
-def tiff_chain(n):
-    "A TIFF whose every page is followed by another one, of no tags."
+def tiff_chain(n, ring=False):
+    "A TIFF whose every page is followed by another one, of no tags; in a ring the last one by the first of these."
     a = plain_tiff()
-    first = len(a)
-    at = a.rindex(struct.pack('<I', 0))
-    pages = b''.join(struct.pack('<HI', 0, first+6*(i+1) if i < n-1 else 0) for i in range(n))
+    first, at = len(a), struct.unpack_from('<I', a, 4)[0]
+    at += 2+12*struct.unpack_from('<H', a, at)[0]
+    pages = b''.join(struct.pack('<HI', 0, first+6*(i+1) if i < n-1 else first*ring) for i in range(n))
     return a[:at]+struct.pack('<I', first)+a[at+4:]+pages
 
 def ome(text): return plain_tiff(t270=(2, b'<?xml version="1.0"?>'+text.encode()+b'\0'))
@@ -199,7 +199,7 @@ TIFF_TRAPS = [
     lambda draw, a: plain_tiff(t278=(4, [draw.choice([0, 2**32-1])])),
     lambda draw, a: plain_tiff(t258=(3, [draw.choice([0, 1, 3, 12, 16, 32, 64, 65_535])]), t339=(3, [draw.choice([1, 2, 3, 4, 6])])),
     lambda draw, a: tiff_chain(draw.choice([3, 1000, 100_000])),
-    lambda draw, a: plain_tiff()[:-4]+struct.pack('<I', draw.choice([8, 72, 74])),                  # the next page is this one
+    lambda draw, a: tiff_chain(draw.choice([1, 2, 100]), ring=True),
     lambda draw, a: ome(_OME.format(c=2, inside='<TiffData IFD="0"><UUID FileName="../secret.tif">urn:uuid:2</UUID></TiffData>')),
     lambda draw, a: ome(_OME.format(c=10**9, inside='<TiffData/>')),
     lambda draw, a: ome(_LOL),

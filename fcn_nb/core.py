@@ -417,11 +417,12 @@ def _opened_bands(path):
 _SUBPAGES, _MOST_PAGES = 330, 65_535
 _COUNTS = re.compile('(?:Size[CZT]="|images=|slices=|channels=|frames=)([0-9]{1,20})')     # of OME and of ImageJ
 
-def _check_described(path, page):
-    "Refuse a description that would keep tifffile busy: entities, and pages without end."
+def _check_described(path, f):
+    "Refuse what would keep tifffile busy: entities, and pages without end."
+    pages, page = len(f.pages), f.pages[0]      # counted here, for those of a ring have no end where they are not
     text = page.description
     subpages = page.tags.get(_SUBPAGES)
-    most = max([subpages.count if subpages else 0, *map(int, _COUNTS.findall(text))])
+    most = max([pages, *map(int, _COUNTS.findall(text))])
     if '<!doctype' in text.lower() or most > _MOST_PAGES or subpages and subpages.count > 100:
         raise InputError(f'{path}: its description is none of an image; save it as a plain TIFF')
 
@@ -457,7 +458,7 @@ def bands_in(
     if not is_tiff: return 0, 3
     with _opened_bands(path) as f:
         page = f.pages[0]
-        _check_described(path, page)
+        _check_described(path, f)
         n, extra = page.samplesperpixel, page.extrasamples
         if n == 1: n = f.series[0].shape[0] if f.series[0].axes == 'CYX' else 1
     alpha_alone = len(extra) == 1 and extra[0] in (1, 2)
@@ -469,7 +470,7 @@ def read_bands(
 )->np.ndarray:      # H x W x bands: bytes as they are, all other numbers float32
     "Every band of a TIFF; an `InputError` for one that is turned, has pages, or numbers that are not finite."
     with _opened_bands(path) as f:
-        _check_described(path, f.pages[0])
+        _check_described(path, f)
         s = f.series[0]
         if len(f.series) > 1 or s.axes not in ('YX', 'YXS', 'SYX', 'CYX'):
             raise InputError(f'{path}: it holds {len(f.pages)} images, not bands of one; save each as a file of its own')
