@@ -184,12 +184,12 @@ def _read_pth(file, longest=_LONGEST):
     "What a .pth holds, in either of torch's formats: an archive, or since before torch 1.6 five pickles and numbers."
     zipped = file.read(4) == b'PK\3\4'       # as torch tells them apart
     file.seek(0)
-    if zipped: file = _plain_zip(file, longest)
-    else:
-        for _ in range(5): _check_pickle(file, longest)
-        file.seek(0)
     with warnings.catch_warnings():
         warnings.simplefilter('ignore')      # of unusual pickles: what cannot be read is an error here
+        if zipped: file = _plain_zip(file, longest)
+        else:
+            for _ in range(5): _check_pickle(file, longest)
+            file.seek(0)
         return torch.load(file, map_location='cpu', weights_only=True)
 
 # %% ../nbs/04b_weights.ipynb #5a1c07e6
