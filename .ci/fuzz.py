@@ -1009,40 +1009,43 @@ def search(
 # ---- trainings that are killed
 
 def _train(folder, resume):
-    words = ['fcn_train', 'scenes:24', 'mini', '--weights', 'scenes', '--size', '32x32', '--epochs', '2', '--every', '0',
+    words = ['fcn_train', 'scenes:24', '--backbone', 'mini', '--weights', 'scenes', '--size', '32x32', '--epochs', '2', '--every', '0',
              '--layout', 'plain', '--device', 'cpu', '--out', str(folder/'a.safetensors')]
     code = 'import sys; from fcn_nb.cli import fcn_train; sys.argv = sys.argv[1:]; fcn_train()'
     return subprocess.Popen([sys.executable, '-c', code, *words, *(['--resume'] if resume else [])], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, cwd=folder)
 
+def _interrupted(folder, draw, seconds):
+    "Start a training and kill it at a random moment, up to three times; then it may end. How often it was killed, and what it said last."
+    for times in range(4):
+        process, after = _train(folder, times > 0), draw.uniform(.3, 1)*seconds if times < 3 else None
+        try: return times, process.communicate(timeout=after)[0].decode()
+        except subprocess.TimeoutExpired: process.kill()
+        process.communicate()
+        if (folder/'a.resume').exists(): _checked(folder/'a.resume')
+
+def _checked(checkpoint):
+    "A checkpoint is whole, whenever its training was killed."
+    from fcn_nb.resume import read_checkpoint
+    read_checkpoint(checkpoint)
+
 def killed(n, seed=0, say=print):
     "Trainings killed at random moments, each gone on with until it ends; how many ended otherwise than one left alone."
-    from fcn_nb.resume import read_checkpoint
     wrong, draw = 0, random.Random(seed)
     with tempfile.TemporaryDirectory() as d:
-        whole = Path(d)/'whole'
-        whole.mkdir()
+        folders = [Path(d)/f'{i}' for i in range(n+1)]
+        for folder in folders: folder.mkdir()
         start = time.monotonic()
-        out, _ = _train(whole, False).communicate()
+        said = _train(folders[0], False).communicate()[0].decode()
         seconds = time.monotonic()-start
-        want = (whole/'a.safetensors').read_bytes()
-        for i in range(n):
-            folder = Path(d)/f'{i}'
-            folder.mkdir()
-            process, after, times = _train(folder, False), draw.uniform(.2, 1)*seconds, 1
-            while True:
-                try: out, _ = process.communicate(timeout=after)
-                except subprocess.TimeoutExpired:
-                    process.kill()
-                    process.communicate()
-                    if (folder/'a.resume').exists(): read_checkpoint(folder/'a.resume')       # it is whole, whenever it was
-                    if (folder/'a.safetensors').exists() and (folder/'a.safetensors').read_bytes() != want: break
-                    process, after = _train(folder, True), draw.uniform(.2, 1)*seconds if times < 3 else None
-                    times += 1
-                else: break
-            same = (folder/'a.safetensors').exists() and (folder/'a.safetensors').read_bytes() == want
-            left = sorted(p.name for p in folder.iterdir())
+        def ends(folder): return {p.name: p.read_bytes() for p in sorted(folder.iterdir()) if p.suffix in ('.safetensors', '.csv')}
+        want = ends(folders[0])
+        if len(want) != 2: raise RuntimeError(f'the training that is left alone does not end: {said[-300:]}')
+        for i, folder in enumerate(folders[1:], 1):
+            try: times, said = _interrupted(folder, draw, seconds)
+            except ValueError as e: times, said = '?', str(e)
+            same = ends(folder) == want and len([*folder.iterdir()]) == 2
             wrong += not same
-            say(f'kill {i}: killed {times-1} times, {"the same bytes" if same else "OTHER BYTES: "+out.decode()[-300:]}; there lie {", ".join(left)}')
+            say(f'training {i}: killed {times} times, {"the same bytes" if same else f"NOT THE SAME: {[p.name for p in folder.iterdir()]} {said[-300:]}"}')
     return wrong
 
 # ---- the command
