@@ -7,9 +7,9 @@ __all__ = ['VOID', 'MAX_CLASSES', 'WHITES', 'IMAGE_FORMATS', 'MAX_PIXELS', 'VOC_
            'SIFTFLOW_CLASSES', 'GEOMETRIC_CLASSES', 'printable', 'reason', 'InputError', 'test_same', 'rng',
            'torch_rng', 'free_memory', 'check_memory', 'out_of_memory', 'memory_errors', 'upright', 'is_wide',
            'wide_range', 'white_of', 'check_file', 'open_image', 'read_image', 'read_upright', 'wide_top', 'as_grey',
-           'check_segment', 'bands_in', 'read_bands', 'as_picture', 'is_headed', 'heads_of', 'one_of', 'looked_at',
-           'write_aside', 'write_file', 'check_overwrite', 'palette', 'colorize', 'overlay', 'show_images', 'legend',
-           'show_scores', 'html_page', 'html_table', 'html_image', 'progress', 'shared']
+           'tiff_pages', 'check_segment', 'bands_in', 'read_bands', 'as_picture', 'is_headed', 'heads_of', 'one_of',
+           'looked_at', 'write_aside', 'write_file', 'check_overwrite', 'palette', 'colorize', 'overlay', 'show_images',
+           'legend', 'show_scores', 'html_page', 'html_table', 'html_image', 'progress', 'shared']
 
 # %% ../nbs/00_core.ipynb #7b547788
 import base64, html, io, lzma, zlib
@@ -414,12 +414,25 @@ def _opened_bands(path):
     except Exception as e:
         raise InputError(f'{path}: cannot be read as bands ({reason(e)}); save it as TIFF, deflated or plain') from None
 
-_SUBPAGES, _MOST_PAGES = 330, 65_535
+_SUBPAGES, _MOST_PAGES = 330, 10_000
 _COUNTS = re.compile('(?:Size[CZT]="|images=|slices=|channels=|frames=)([0-9]{1,20})')     # of OME and of ImageJ
+
+def tiff_pages(
+    f,   # a TIFF, opened by tifffile
+):
+    "Its pages, one after the other; a `ValueError` where they go in a ring, which tifffile seldom notices, or are too many."
+    seen = set()
+    for i in range(_MOST_PAGES):
+        try: page = f.pages[i]
+        except IndexError: return
+        if page.offset in seen: break
+        seen.add(page.offset)
+        yield page
+    raise ValueError('its pages have no end')
 
 def _check_described(path, f):
     "Refuse what would keep tifffile busy: entities, and pages without end."
-    pages, page = len(f.pages), f.pages[0]      # counted here, for those of a ring have no end where they are not
+    pages, page = sum(1 for _ in tiff_pages(f)), f.pages[0]
     text = page.description
     subpages = page.tags.get(_SUBPAGES)
     most = max([pages, *map(int, _COUNTS.findall(text))])

@@ -8,6 +8,7 @@ __all__ = ['TiffParts', 'large_size', 'LargeImage', 'large_outputs', 'predict_la
 # %% ../nbs/13b_large.ipynb #14b00004
 import json, os, warnings
 from contextlib import closing, contextmanager
+from itertools import islice
 from pathlib import Path
 
 import numpy as np, tifffile, torch
@@ -78,7 +79,7 @@ class TiffParts:
 # %% ../nbs/13b_large.ipynb #14b0000d
 def _first_alone(file):
     "Whether the first page is the image: what follows are smaller copies or masks of it."
-    return all(page.subfiletype & 5 for page in file.pages[1:])
+    return all(page.subfiletype & 5 for page in islice(tiff_pages(file), 1, None))
 
 def _lies_in_parts(path):
     "Whether a TIFF can be read by parts, with what `read_input` would make of the whole."
