@@ -7,13 +7,13 @@ __all__ = ['VOID', 'MAX_CLASSES', 'WHITES', 'IMAGE_FORMATS', 'MAX_PIXELS', 'VOC_
            'SIFTFLOW_CLASSES', 'GEOMETRIC_CLASSES', 'printable', 'reason', 'InputError', 'test_same', 'rng',
            'torch_rng', 'free_memory', 'check_memory', 'out_of_memory', 'memory_errors', 'upright', 'is_wide',
            'wide_range', 'white_of', 'check_file', 'open_image', 'read_image', 'read_upright', 'wide_top', 'as_grey',
-           'bands_in', 'read_bands', 'as_picture', 'is_headed', 'heads_of', 'one_of', 'looked_at', 'write_aside',
-           'write_file', 'alone', 'check_overwrite', 'palette', 'colorize', 'overlay', 'show_images', 'legend',
-           'show_scores', 'html_page', 'html_table', 'html_image', 'progress', 'shared']
+           'tiff_pages', 'check_segment', 'bands_in', 'read_bands', 'as_picture', 'is_headed', 'heads_of', 'one_of',
+           'looked_at', 'write_aside', 'write_file', 'alone', 'check_overwrite', 'palette', 'colorize', 'overlay',
+           'show_images', 'legend', 'show_scores', 'html_page', 'html_table', 'html_image', 'progress', 'shared']
 
 # %% ../nbs/00_core.ipynb #7b547788
-import base64, html, io
-import os, secrets, stat, warnings
+import base64, html, io, lzma, zlib
+import os, re, secrets, stat, warnings
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -267,12 +267,40 @@ def _many_bands(path, bands):
 def _tiff_bands(path):
     "The bands of a TIFF that Pillow does not open; 0 where the file does not tell."
     try:
-        with open(path, 'rb') as f:
+        with warnings.catch_warnings(action='ignore'), open(path, 'rb') as f:
             tags = TiffImagePlugin.ImageFileDirectory_v2(f.read(8))
             f.seek(tags.next)
             tags.load(f)
         return int(tags.get(_TIFF_SAMPLES, 0))
     except Exception: return 0         # no TIFF, or one that is damaged
+
+_SCANS = 100      # of a JPEG: about ten is usual, and each goes over every pixel
+_MARKER = re.compile(b'\xff[^\0\xd0-\xd7\xff]')
+
+def _scans(data):
+    "How many scans a JPEG has, up to `_SCANS` and one more; what looks like one inside of a comment is none."
+    at = n = 0
+    while n <= _SCANS and (m := _MARKER.search(data, at)):
+        at, kind = m.end(), data[m.end()-1]
+        if kind == 0xd9: break                                               # the end of the image
+        if kind != 0xd8: at += int.from_bytes(data[at:at+2], 'big')          # its beginning alone has no length
+        n += kind == 0xda
+    return n
+
+def _check_scans(path):
+    data = path.read_bytes()
+    if data.count(b'\xff\xda') > _SCANS and _scans(data) > _SCANS:
+        raise InputError(f'{path}: over {_SCANS} scans of a progressive JPEG, which would take minutes; save it anew')
+
+def _check_chunks(path):
+    "Refuse a PNG with a chunk that is longer than the file: Pillow asks for memory for all of it."
+    size, at = path.stat().st_size, 8
+    with open(path, 'rb') as f:
+        while at+8 <= size:
+            f.seek(at)
+            n = int.from_bytes(f.read(4), 'big')
+            if n > size: raise InputError(f'{path}: not a readable image (a part of it is longer than the file); replace or remove it')
+            at += 12+n
 
 def _check_depth(path, im):
     "An `InputError` for colours of 12 bits or fewer in 16: of these Pillow keeps the upper 8, which would be all but black."
@@ -292,6 +320,8 @@ def open_image(
             _check_pixels(path, im.size)
             _check_pixels(path, _tile(im))
             _check_bands(path, im)
+            if im.format in ('JPEG', 'MPO'): _check_scans(path)
+            if im.format == 'PNG': _check_chunks(path)
             turned = getattr(im, 'tag_v2', {}).get(_ORIENTATION)
             if turned: im.filename = ''      # else Pillow maps a grey file into memory, at its turned width
             deep = any(';16' in str(tile[3]) for tile in im.tile)
@@ -378,11 +408,60 @@ def _opened_bands(path):
     from tifffile import TiffFile      # half a second, and most images need it not
     path = check_file(path)
     try:
-        with TiffFile(path) as f: yield f
+        with TiffFile(path, _multifile=False) as f: yield f      # its description may name other files: they stay closed
     except InputError: raise
     except MemoryError: raise InputError(f'{path}: not enough memory for this image; make it smaller') from None
     except Exception as e:
         raise InputError(f'{path}: cannot be read as bands ({reason(e)}); save it as TIFF, deflated or plain') from None
+
+_SUBPAGES, _MOST_PAGES = 330, 10_000
+_COUNTS = re.compile('(?:Size[CZT]="|images=|slices=|channels=|frames=)([0-9]{1,20})')     # of OME and of ImageJ
+
+def tiff_pages(
+    f,   # a TIFF, opened by tifffile
+):
+    "Its pages, one after the other; a `ValueError` where they go in a ring, which tifffile seldom notices, or are too many."
+    seen = set()
+    for i in range(_MOST_PAGES):
+        try: page = f.pages[i]
+        except IndexError: return
+        if page.offset in seen: break
+        seen.add(page.offset)
+        yield page
+    raise ValueError('its pages have no end')
+
+def _check_described(path, f):
+    "Refuse what would keep tifffile busy: entities, and pages without end."
+    pages, page = sum(1 for _ in tiff_pages(f)), f.pages[0]
+    text = page.description
+    subpages = page.tags.get(_SUBPAGES)
+    most = max([pages, *map(int, _COUNTS.findall(text))])
+    if '<!doctype' in text.lower() or most > _MOST_PAGES or subpages and subpages.count > 100:
+        raise InputError(f'{path}: its description is none of an image; save it as a plain TIFF')
+
+_UNPACKERS = {8: zlib.decompressobj, 32946: zlib.decompressobj, 34925: lzma.LZMADecompressor}    # by Compression
+
+def check_segment(
+    path,        # what an error calls it
+    page,        # of a TIFF, as tifffile has it
+    data:bytes,  # of a tile or a strip
+):
+    "An `InputError` where a packed part of a TIFF holds more than its tags say: it would be unpacked as a whole."
+    unpacker = _UNPACKERS.get(int(page.compression))
+    if not unpacker: return
+    h, w = (page.tilelength, page.tilewidth) if page.is_tiled else (min(page.rowsperstrip, page.imagelength), page.imagewidth)
+    samples = page.samplesperpixel if page.planarconfig == 1 else 1
+    most = 2*h*w*samples*page.dtype.itemsize+2**16
+    try: n = len(unpacker().decompress(data, most+1))
+    except (zlib.error, lzma.LZMAError): return         # which is said when it is decoded
+    if n > most: raise InputError(f'{path}: a part of it unpacks to over {most:,} bytes, which its size does not tell; save it anew')
+
+def _check_segments(path, f, pages):
+    for page in pages:
+        if page is None: raise InputError(f'{path}: its description tells of pages that are not there; save it as a plain TIFF')
+        for at, n in zip(page.dataoffsets, page.databytecounts):
+            f.filehandle.seek(at)
+            check_segment(path, page, f.filehandle.read(min(n, f.filehandle.size)))
 
 def bands_in(
     path,    # an image file
@@ -392,6 +471,7 @@ def bands_in(
     if not is_tiff: return 0, 3
     with _opened_bands(path) as f:
         page = f.pages[0]
+        _check_described(path, f)
         n, extra = page.samplesperpixel, page.extrasamples
         if n == 1: n = f.series[0].shape[0] if f.series[0].axes == 'CYX' else 1
     alpha_alone = len(extra) == 1 and extra[0] in (1, 2)
@@ -403,6 +483,7 @@ def read_bands(
 )->np.ndarray:      # H x W x bands: bytes as they are, all other numbers float32
     "Every band of a TIFF; an `InputError` for one that is turned, has pages, or numbers that are not finite."
     with _opened_bands(path) as f:
+        _check_described(path, f)
         s = f.series[0]
         if len(f.series) > 1 or s.axes not in ('YX', 'YXS', 'SYX', 'CYX'):
             raise InputError(f'{path}: it holds {len(f.pages)} images, not bands of one; save each as a file of its own')
@@ -414,9 +495,10 @@ def read_bands(
         tile = f.pages[0].tilewidth, f.pages[0].tilelength      # a whole one is decoded, however small the image is
         _check_pixels(path, tile)
         check_memory(3*4*s.size, path, 'make it smaller or cut it up')
+        _check_segments(path, f, s.pages)
         a = s.asarray().astype(_BAND_TYPES[s.dtype.name], copy=False)
-    if a.ndim == 2: a = a[..., None]
-    if s.axes in ('SYX', 'CYX'): a = a.transpose(1, 2, 0)
+        if a.ndim == 2: a = a[..., None]
+        if s.axes in ('SYX', 'CYX'): a = a.transpose(1, 2, 0)
     if not np.isfinite(a).all():
         raise InputError(f'{path}: {(~np.isfinite(a)).sum()} of its numbers are nan or infinite; '
                          'give them a value, and make the pixels void')

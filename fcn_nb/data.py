@@ -1025,7 +1025,7 @@ _RGB = r'(?P<r>\d{1,3})[\s,;]+(?P<g>\d{1,3})[\s,;]+(?P<b>\d{1,3})'
 _COLOR_LINES = [re.compile(p) for p in (
     rf'(?P<name>[^:]+):\s*{_RGB}\s*(:.*)?',       # CVAT's labelmap.txt
     rf'{_RGB}[\s,;]+(?P<name>.+)',                # CamVid's label_colors.txt
-    rf'(?P<name>.+?)[\s,;]+{_RGB}')]              # three columns more in codes.txt, or a CSV file
+    rf'(?P<name>.*[^\s,;])[\s,;]+{_RGB}')]       # three columns more in codes.txt, or a CSV file
 
 def _colored(lines):
     "(name, colour) of each line, in whichever of the three forms; None if they have none."

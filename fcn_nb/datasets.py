@@ -11,8 +11,10 @@ __all__ = ['CAMVID_32', 'CITYSCAPES', 'DATA_SETS', 'CAMVID', 'KINDS', 'Facts', '
 
 # %% ../nbs/10_datasets.ipynb #35c4f5ce
 import io, os, re, struct, tarfile, zlib
+from collections import Counter
 from functools import partial
 from inspect import signature
+from math import prod
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
@@ -80,8 +82,9 @@ def read_names(
     "The bare names of a list; a path leads nowhere: the last part of it counts."
     names = [PurePosixPath(line.split()[0].replace('\\', '/')).name for line in read_lines(file)]
     names = [os.path.splitext(n)[0] if n.lower().endswith(IMAGE_SUFFIXES) else n for n in names]
-    twice = [n for n in names if names.count(n) > 1] if len({*names}) < len(names) else []
-    if twice: raise InputError(f'{file}: {twice[0]} stands there twice')
+    times = Counter(names)
+    twice = next((n for n in names if times[n] > 1), None)
+    if twice is not None: raise InputError(f'{file}: {twice} stands there twice')
     return names
 
 def files_of(
@@ -116,7 +119,7 @@ _PACKED, _STRUCT, _NUMBERS = 15, 2, range(6, 16)    # of elements, and of the cl
 
 def _elements(data, order):
     "(type, bytes) of each element in a part of a MATLAB file."
-    at = 0
+    at, room = 0, 4*_MAT_BYTES       # of all that is unpacked
     while at < len(data):
         kind, size = struct.unpack_from(f'{order}II', data, at)
         short = kind >> 16                          # up to four bytes stand in the tag
@@ -125,6 +128,8 @@ def _elements(data, order):
         if kind == _PACKED:
             unpack = zlib.decompressobj()
             unpacked = memoryview(unpack.decompress(data[start:start+size], _MAT_BYTES))
+            room -= len(unpacked)
+            if room < 0: raise ValueError('it unpacks to more than labels need')
             kind, size = struct.unpack_from(f'{order}II', unpacked)
             part = unpacked[8:8+size]
         else: part = data[start:start+size]
@@ -144,6 +149,7 @@ def _fields(kind, shape, elements, order):
     if kind != _STRUCT or shape.prod() != 1: raise ValueError('no structure')
     length = struct.unpack_from(f'{order}i', next(elements)[1])[0]
     names = bytes(next(elements)[1])
+    if len(names) > 2**16: raise ValueError('no structure')
     names = [names[i:i+length].split(b'\0')[0].decode() for i in range(0, len(names), length)]
     return {name: part for name, (_, part) in zip(names, elements)}
 
@@ -167,8 +173,10 @@ def _dataset(f, name):
     "A data set of an HDF5 file, if its numbers stand in this file."
     if not isinstance(f.get(name, getlink=True), h5py.HardLink): raise ValueError(f'it has no {name}')
     d = f[name]
-    if not isinstance(d, h5py.Dataset) or d.external or d.is_virtual or d.dtype.kind not in 'iufb':
+    if not isinstance(d, h5py.Dataset) or d.external or d.is_virtual or d.dtype.kind not in 'iufb' or d.shape is None:
         raise ValueError(f'{name} is no array of numbers')
+    part = prod(d.chunks or (0,))*d.dtype.itemsize       # a whole one is unpacked, however little of it is asked for
+    if part > _MAT_BYTES: raise ValueError(f'{name} is stored in parts of {part:,} bytes')
     return d
 
 def _broken(path, e): return InputError(f'{path}: not readable as MATLAB file ({reason(e)}); replace or remove it')
@@ -185,7 +193,7 @@ def read_mat(
         if b'\x89HDF' not in data[:516]: return _array_in(memoryview(data), *name.split('/'))
         with h5py.File(path) as f:
             d = _dataset(f, name)
-            if d.size > MAX_PIXELS: raise ValueError(f'{name} has {d.size:,} numbers')
+            if d.nbytes > MAX_PIXELS: raise ValueError(f'{name} has {d.size:,} numbers')
             return d[()].T
     except MemoryError: raise
     except struct.error: raise _broken(path, 'it ends early') from None
@@ -446,17 +454,24 @@ def _labelled_image(record, inputs):
     part = partial(_part, record)
     return _with(inputs, part('images'), partial(part, 'depths'), partial(part, 'rawDepths'))
 
+def _whole_numbers(file, name, least, most):
+    "The numbers of an array of a MATLAB file; an `InputError` for one that is not whole, or beyond what is allowed."
+    a = read_mat(file, name).ravel()
+    wrong = a[~((a >= least) & (a <= most) & (a % 1 == 0))] if a.dtype.kind != 'b' else a      # nan is wrong too
+    if wrong.size: raise InputError(f'{file}: {name} has {wrong[0]:g}; wants whole numbers from {least} to {most}')
+    return a.astype(int)
+
 def _nyud_labelled(path, split, crop):
     "Images, masks, and the readers of both, of the one file."
     n, shape = _check_axes(path)
     if os.path.lexists(path.parent/'train.txt'): numbers = [int(i)-5001 for i in _nyud_ids(path.parent, split)]
     else:
         which = 'testNdxs' if split == 'test' else 'trainNdxs'
-        numbers = (read_mat(path.parent/'splits.mat', which).ravel().astype(int)-1).tolist()
+        numbers = (_whole_numbers(path.parent/'splits.mat', which, 0, 10**6)-1).tolist()
         if split != 'test': numbers = _held_out(numbers, split, path)
     wrong = [i+1 for i in numbers if not 0 <= i < n]
     if wrong: raise InputError(f'{path}: it holds {n:,} images, the split {split} asks for number {wrong[0]}')
-    to_40 = read_mat(path.parent/'classMapping40.mat', 'mapClass').ravel()
+    to_40 = _whole_numbers(path.parent/'classMapping40.mat', 'mapClass', 0, 40)
     ids = np.uint8([0, *to_40])-1                    # 0, void, becomes 255
     records = [Inside(path, i, crop and shape == (480, 640)) for i in numbers]
     return records, records, _labelled_image, partial(translated, read=partial(_part, name='labels'), ids=ids)

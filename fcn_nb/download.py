@@ -6,7 +6,7 @@
 __all__ = ['ARCHIVES', 'Archive', 'known', 'check_archive', 'fetch', 'unpack', 'download']
 
 # %% ../nbs/10b_download.ipynb #10bd0003
-import hashlib, os, shutil, stat, tarfile, urllib.error, urllib.request, zipfile
+import bz2, gzip, hashlib, lzma, os, shutil, stat, tarfile, urllib.error, urllib.request, zipfile
 from http.client import HTTPException
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
@@ -141,9 +141,29 @@ def fetch(
 _MOST_FILES, _MOST_TIMES = 1_000_000, 50     # entries; bytes for each byte of the archive, and _SPARE more
 _SPARE = 2**20
 
+_TOO_MUCH = 'it unpacks to more than a data set of its size can hold'
+_PACKERS = {b'\x1f\x8b': gzip.open, b'BZh': bz2.open, b'\xfd7zXZ\0': lzma.open, b'': open}     # by how a file begins
+
+class _Sips:
+    "A tar, unpacked while it is read: at most a block at a time, and so many bytes in all, heads and padding too."
+    def __init__(self, source, left): self.source, self.left = source, left
+
+    def read(self, n):
+        if not 0 <= n <= _BLOCK: raise InputError(f'a name in it has {n:,} bytes')      # tarfile reads such in one
+        data = self.source.read(n)
+        self.left -= len(data)
+        if self.left < 0: raise InputError(_TOO_MUCH)
+        return data
+
+    def seek(self, at): return self.source.seek(at)
+    def tell(self): return self.source.tell()
+
 def _tar_entries(file):
     "(name, kind, size, opener) of a tar, packed or not."
-    with tarfile.open(file, 'r:*') as tar:
+    with open(file, 'rb') as f: head = f.read(6)
+    unpacked = next(o for begins, o in _PACKERS.items() if head.startswith(begins))
+    most = 4*_MOST_TIMES*os.path.getsize(file)+2**26          # of small files the heads are more than what is in them
+    with unpacked(file, 'rb') as source, tarfile.open(fileobj=_Sips(source, most), mode='r:') as tar:
         for m in tar:
             kind = 'folder' if m.isdir() else 'file' if m.isreg() else 'other'
             yield m.name, kind, m.size, lambda m=m: tar.extractfile(m)
@@ -172,7 +192,7 @@ def _unpack(entries, folder, room):
         place = _place(folder, name)
         room -= size
         if kind == 'other': raise InputError(f'the entry {name[:100]!r} is a link or a device')
-        if room < 0 or n >= _MOST_FILES: raise InputError('it unpacks to more than a data set of its size can hold')
+        if room < 0 or n >= _MOST_FILES: raise InputError(_TOO_MUCH)
         if kind == 'folder': place.mkdir(parents=True, exist_ok=True)
         else:
             files += 1

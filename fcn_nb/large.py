@@ -6,8 +6,9 @@
 __all__ = ['TiffParts', 'large_size', 'LargeImage', 'large_outputs', 'predict_large']
 
 # %% ../nbs/13b_large.ipynb #14b00004
-import json, os
+import json, os, warnings
 from contextlib import closing, contextmanager
+from itertools import islice
 from pathlib import Path
 
 import numpy as np, tifffile, torch
@@ -25,6 +26,14 @@ class TiffParts:
     "A TIFF of which parts are read: `parts[rows, columns]` is H x W x samples. Only the segments that it touches are decoded."
     def __init__(self, path):
         self.path, self.file = path, tifffile.TiffFile(path)
+        try: self._look()
+        except Exception as e:
+            self.file.close()
+            raise self._broken(e) from None
+
+    def _broken(self, e): return InputError(f'{self.path}: cannot be read ({reason(e)}); save it anew')
+
+    def _look(self):
         self.page = p = self.file.pages[0]
         self.shape = p.imagelength, p.imagewidth, p.samplesperpixel
         self.dtype = p.dtype
@@ -36,9 +45,12 @@ class TiffParts:
         rows, columns = (range(*part.indices(n)) for part, n in zip(at, self.shape))
         a = np.zeros((len(rows), len(columns), self.shape[2]), self.dtype)
         touched = [range(r.start//s, (r.stop-1)//s+1) for r, s in zip((rows, columns), self.segment)]
-        for plane in range(self.planes):
-            for i in touched[0]:
-                for j in touched[1]: self._place(a, rows, columns, plane, i, j)
+        try:
+            for plane in range(self.planes):
+                for i in touched[0]:
+                    for j in touched[1]: self._place(a, rows, columns, plane, i, j)
+        except InputError: raise
+        except Exception as e: raise self._broken(e) from None        # its tags and its parts do not belong together
         return a
 
     def _place(self, a, rows, columns, plane, i, j):
@@ -56,17 +68,18 @@ class TiffParts:
         p, source = self.page, self.file.filehandle
         if not p.databytecounts[index]: return None
         source.seek(p.dataoffsets[index])
-        data = source.read(p.databytecounts[index])
+        data = source.read(min(p.databytecounts[index], source.size))
+        check_segment(self.path, p, data)
         try: part, _, shape = p.decode(data, index, jpegtables=p.jpegtables)
         except Exception as e:         # whatever a foreign file makes its decoder raise, the file is at fault
             if 'imagecodecs' in str(e): raise InputError(f'{self.path}: compressed by {p.compression.name}: {_EXTRA}') from None
-            raise InputError(f'{self.path}: cannot be read ({reason(e)}); save it anew') from None
+            raise self._broken(e) from None
         return part[0, :shape[1], :shape[2]]
 
 # %% ../nbs/13b_large.ipynb #14b0000d
 def _first_alone(file):
     "Whether the first page is the image: what follows are smaller copies or masks of it."
-    return all(page.subfiletype & 5 for page in file.pages[1:])
+    return all(page.subfiletype & 5 for page in islice(tiff_pages(file), 1, None))
 
 def _lies_in_parts(path):
     "Whether a TIFF can be read by parts, with what `read_input` would make of the whole."
@@ -75,6 +88,7 @@ def _lies_in_parts(path):
     try:
         with tifffile.TiffFile(path) as f:
             p, kinds = f.pages[0], tifffile.PHOTOMETRIC
+            if not isinstance(p.imagelength, int) or not isinstance(p.imagewidth, int): return False       # two numbers for one
             turned = p.tags.get('Orientation')
             jpeg = p.photometric == kinds.YCBCR and p.compression == 7
             plain = p.photometric in (kinds.MINISBLACK, kinds.RGB) or jpeg
@@ -115,8 +129,11 @@ class LargeImage:
         if isinstance(self.image, TiffParts): self.image.file.close()
 
 def _mapped(path):
-    try: return np.load(check_file(path), mmap_mode='r', allow_pickle=False)
-    except (ValueError, OSError, EOFError) as e: raise InputError(f'{path}: not an array of numbers ({reason(e)}); np.save writes one') from None
+    try:
+        with warnings.catch_warnings(action='ignore'): return np.load(check_file(path), mmap_mode='r', allow_pickle=False)
+    except InputError: raise
+    except Exception as e: raise InputError(        # its header is read as Python's words, with all their errors
+        f'{path}: not an array of numbers ({reason(e)}); np.save writes one') from None
 
 def _tiff_for(model, path):
     parts, channels = TiffParts(path), len(model.preprocess.order)

@@ -20,6 +20,7 @@ from .core import *
 from .ranks import from_first, largest, rank, world_size
 from .losses import *
 from .weights import *
+from .weights import _read_pth
 from .models import *
 from .learner import LAYOUTS
 
@@ -200,15 +201,28 @@ class Checkpoints(Callback):
             if path not in self.failed: print(f'{printable(path)}: could not be written ({reason(e)}); what stood there stays')
             self.failed.add(path)
 
+_KINDS = dict(told=dict, model=dict, opt=dict, epoch=int, steps=int)     # of what a checkpoint holds
+
+def _bytes_in(v):
+    "Of all tensors in dicts and lists; one that is spread has more than its file."
+    if isinstance(v, torch.Tensor): return v.numel()*v.element_size()
+    return sum(map(_bytes_in, v.values() if isinstance(v, dict) else v)) if isinstance(v, (dict, list, tuple)) else 0
+
 def read_checkpoint(
     path,            # of `Checkpoints`
     told:dict=None,  # what the training that goes on is told; None: whatever it was
     data:bytes=None, # what the file holds, where it has been read
 )->dict:
     "A checkpoint; an `InputError` if it is none, or one of another training."
-    try: state = torch.load(path if data is None else io.BytesIO(data), map_location='cpu', weights_only=True)
+    size = check_file(path).stat().st_size if data is None else len(data)
+    remedy = 'close other programs'
+    check_memory(2*size, str(path), remedy)
+    try:
+        with memory_errors(str(path), remedy), open(path, 'rb') if data is None else io.BytesIO(data) as file:
+            state = _read_pth(file, size)          # its losses are a list as long as the training was
+    except InputError: raise
     except Exception as e: raise InputError(f'{path}: not a checkpoint, or not whole ({reason(e)[:80]})') from None
-    if not isinstance(state, dict) or not {'told', 'model', 'opt', 'epoch', 'steps'} <= state.keys():
+    if not isinstance(state, dict) or any(not isinstance(state.get(k), kind) for k, kind in _KINDS.items()) or _bytes_in(state) > size:
         raise InputError(f'{path}: not a checkpoint of a training')
     for k, v in (told or {}).items():
         was = state['told'].get(k)

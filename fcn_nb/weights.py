@@ -146,17 +146,28 @@ class _Nesting:
         elif not op.startswith('TUPLE'): self.depth = 0                                  # what is kept next is no tuple
         if self.depth > 24: raise ValueError('its tuples stand in one another without end')
 
-def _check_pickle(file):
+class _Clipped:
+    "A file of which no more is asked for than there is: Python takes memory for what is asked."
+    def __init__(self, file):
+        self.file, self.tell = file, file.tell
+        at = file.tell()
+        self.end = file.seek(0, 2)
+        file.seek(at)
+
+    def read(self, n): return self.file.read(max(min(n, self.end-self.tell()), 0))
+    def readline(self): return self.file.readline(_LONGEST)
+
+def _check_pickle(file, longest):
     "A `ValueError` if a pickle, read but not run, is long or asks for what a list of tensors does without."
     start, nesting = file.tell(), _Nesting()
-    for op, name, at in pickletools.genops(file):
+    for op, name, at in pickletools.genops(_Clipped(file)):
         nesting.see(op.name, name)
         if op.name == 'GLOBAL' and not _NAMES.fullmatch(name): raise ValueError(f'it asks for {name}')
-        if at-start > _LONGEST: raise ValueError(f'its list of tensors is longer than {_LONGEST:,} bytes')
+        if at-start > longest: raise ValueError(f'its list of tensors is longer than {longest:,} bytes')
 
-def _plain_zip(file):
+def _plain_zip(file, longest):
     "The archive of a .pth, written anew in memory: torch reads what was looked at here, and nothing else."
-    size, plain = os.fstat(file.fileno()).st_size, io.BytesIO()
+    size, plain = file.seek(0, 2), io.BytesIO()
     with ZipFile(file) as old, ZipFile(plain, 'w') as new:
         parts = old.infolist()
         if any(p.compress_type for p in parts): raise ValueError('it is compressed, as torch.save never does')
@@ -164,21 +175,21 @@ def _plain_zip(file):
         if len({p.filename for p in parts}) < len(parts): raise ValueError('two of its parts have one name')
         for p in parts:
             data = old.read(p)
-            if p.filename.lower().endswith('.pkl'): _check_pickle(io.BytesIO(data))   # torch takes A for a
+            if p.filename.lower().endswith('.pkl'): _check_pickle(io.BytesIO(data), longest)   # torch takes A for a
             new.writestr(p.filename, data)
     plain.seek(0)
     return plain
 
-def _read_pth(file):
+def _read_pth(file, longest=_LONGEST):
     "What a .pth holds, in either of torch's formats: an archive, or since before torch 1.6 five pickles and numbers."
     zipped = file.read(4) == b'PK\3\4'       # as torch tells them apart
     file.seek(0)
-    if zipped: file = _plain_zip(file)
-    else:
-        for _ in range(5): _check_pickle(file)
-        file.seek(0)
     with warnings.catch_warnings():
         warnings.simplefilter('ignore')      # of unusual pickles: what cannot be read is an error here
+        if zipped: file = _plain_zip(file, longest)
+        else:
+            for _ in range(5): _check_pickle(file, longest)
+            file.seek(0)
         return torch.load(file, map_location='cpu', weights_only=True)
 
 # %% ../nbs/04b_weights.ipynb #5a1c07e6
