@@ -7,10 +7,10 @@ A line of .ci/faults/NOTEBOOK.jsonl: {"id": "07a", "what": "counts of the last u
 "new": "self.n = x"}; `old` stands once in the exported cells, and
 once in the module (a line break at the end of a cell is not in the cell). Prints a line a fault and exits with 1 where one survives.
 Works on a copy of the tree. The cells that nbdev_test skips are not run here either. Each fault is tried in a process
-of its own, forked from one that runs the notebook: at the faulty cell, and from there to the end; or, where
-.ci/faults/killers.json tells which cell noticed it last time, just before that cell, which alone is run, after all
-exported cells since the faulty one. (The same without the fault must pass, or it proves nothing.) What neither of them
-noticed is run once more from the top. --write notes in killers.json which cell noticed what.
+of its own, forked from one that runs the notebook, just before a cell that may notice it: the one that
+.ci/faults/killers.json names, or each that speaks of the faulty function. That cell alone is run, after all exported
+cells since the faulty one. (The same without the fault must pass, or it proves nothing.) What none of them noticed is
+run from the top. --write notes in killers.json which cell noticed what.
 """
 import argparse, fcntl, json, os, re, shutil, signal, subprocess, sys, tempfile, time, types
 from pathlib import Path
@@ -79,21 +79,32 @@ def tried(limit, module, fault, f, *args):
     try: return forked(limit, f, *args)
     finally: module.write_text(text, encoding='utf-8')
 
+def likely(nb, first, source, fault):
+    "The cells behind a faulty one that speak of the function or class which has the fault, or of the fault's own words."
+    names = re.findall(r'^ *(?:def|class) (\w+)', source[:source.index(fault['old'])+len(fault['old'])], re.M)[-1:]
+    words = '|'.join(map(re.escape, names+re.findall(r'--\w+', fault['what']))) or '$^'
+    return {i for i, s, exported in cells(nb) if i > first and not exported and re.search(rf'(?<!\w)(?:{words})\b', s)}
+
 def walk(limit, nb, module, faults, killers, report):
-    "Run the notebook once; each fault is tried in a process that goes on from its cell, or from the cell that noticed it."
+    "Run the notebook once; each fault is tried in a process that goes on from a cell which may notice it."
     space, passes, where = fresh(nb), {}, {}        # where: the faulty cell of each fault
+    dead, tries = set(), {f['id']: {killers[f['id']]} for f in faults if f['id'] in killers}
     for i, source, exported in cells(nb):
         for fault in faults:
-            if exported and fault['old'] in source: where[fault['id']] = i
-            first, known = where.get(fault['id']), killers.get(fault['id'])
-            if first is None or i != (first if known is None else known): continue
+            if exported and fault['old'] in source:
+                where[fault['id']] = i
+                tries.setdefault(fault['id'], likely(nb, i, source, fault))
+            first = where.get(fault['id'])
+            if first is None or fault['id'] in dead or i not in tries[fault['id']]: continue
             if 'onnxruntime' in sys.modules: continue       # its threads do not live on in a forked process
-            if known and (first, i) not in passes:          # the same without the fault: it must pass
+            if (first, i) not in passes:                    # the same without the fault: it must pass
                 passes[first, i] = forked(limit, run_from, nb, space, first, None, i) == 'SURVIVED'
-            if known and not passes[first, i]: continue
+            if not passes[first, i]: continue
             start = time.time()
-            said = tried(limit, module, fault, run_from, nb, space, first, fault, known)
-            if said.startswith('killed'): report(fault, time.time()-start, said)
+            said = tried(limit, module, fault, run_from, nb, space, first, fault, i)
+            if not said.startswith('killed'): continue
+            report(fault, time.time()-start, said)
+            dead.add(fault['id'])
         exec(compile(source, f'<{nb.name}[{i}]>', 'exec'), space)
     return 'done'
 
@@ -113,6 +124,8 @@ def run_list(name, limit, write):
         sys.dont_write_bytecode = True
         import torch, torchvision, fastai.learner, fastai.callback.schedule, fastcore.test, hypothesis, matplotlib.pyplot  # noqa
         torch.set_num_threads(1)
+        hypothesis.settings.register_profile('faults', phases=[hypothesis.Phase.explicit, hypothesis.Phase.generate])
+        hypothesis.settings.load_profile('faults')                  # that it fails is enough: the smallest case takes minutes
         if (whole := forked(limit, run_whole, nb)) != 'SURVIVED':
             return print(f'{name}: without any fault it is {whole}', flush=True) or 1
         out, dead = os.fdopen(os.dup(1), 'w'), root/'dead.jsonl'    # the notebook's own words go nowhere

@@ -21,9 +21,10 @@ from .tracing import *
 def _places(n, padding, dilation, kernel, stride): return (n+2*padding-dilation*(kernel-1)-1)//stride+1
 
 class DenseConv2d(nn.Conv2d):
-    "A dense layer as a convolution; while it learns, one matrix product of all windows and the weights."
+    "A dense layer as a convolution, computed as one matrix product of all windows and the weights."
     def _conv_forward(self, x, weight, bias):
-        by_product = self.training and self.kernel_size != (1, 1) and self.padding_mode == 'zeros'
+        exporting = torch.compiler.is_exporting()   # an exported file says what it is: a convolution
+        by_product = not exporting and self.kernel_size != (1, 1) and self.padding_mode == 'zeros'
         if not by_product: return super()._conv_forward(x, weight, bias)
         size = [*map(_places, x.shape[-2:], self.padding, self.dilation, self.kernel_size, self.stride)]
         windows = F.unfold(x, self.kernel_size, self.dilation, self.padding, self.stride).mT
