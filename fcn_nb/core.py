@@ -9,12 +9,14 @@ __all__ = ['VOID', 'MAX_CLASSES', 'WHITES', 'IMAGE_FORMATS', 'MAX_PIXELS', 'VOC_
            'wide_range', 'white_of', 'check_file', 'open_image', 'read_image', 'read_upright', 'wide_top', 'as_grey',
            'tiff_pages', 'check_segment', 'bands_in', 'read_bands', 'as_picture', 'is_headed', 'heads_of', 'one_of',
            'looked_at', 'write_aside', 'write_file', 'alone', 'check_overwrite', 'palette', 'colorize', 'overlay',
-           'show_images', 'legend', 'show_scores', 'html_page', 'html_table', 'html_image', 'progress', 'shared']
+           'show_images', 'legend', 'safe_palette', 'show_scores', 'html_page', 'html_table', 'html_image', 'progress',
+           'shared']
 
 # %% ../nbs/00_core.ipynb #7b547788
-import base64, html, io, lzma, zlib
+import base64, html, io, itertools, lzma, zlib
 import os, re, secrets, stat, warnings
 from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
 
 import matplotlib.pyplot as plt, numpy as np, psutil, torch
@@ -719,6 +721,43 @@ def legend(
     patches = [Patch(facecolor=c/255, edgecolor='grey', label=n) for c, n in zip(colors, labels)]
     plt.gcf().legend(handles=patches, ncols=cols, loc='outside lower center', fontsize=8,
                      frameon=False)
+
+# %% ../nbs/00_core.ipynb #16a00002
+_SIGHTS = dict(          # what is seen of linear red, green and blue
+    usual=((1, 0, 0), (0, 1, 0), (0, 0, 1)),
+    protanopia=((.152286, 1.052583, -.204868), (.114503, .786281, .099216), (-.003882, -.048116, 1.051998)),
+    deuteranopia=((.367322, .860646, -.227968), (.280085, .672501, .047413), (-.01182, .04294, .968881)),
+    tritanopia=((1.255528, -.076749, -.178779), (-.078411, .930809, .147602), (.004733, .691367, .3039)))
+_XYZ = (.4124, .3576, .1805), (.2126, .7152, .0722), (.0193, .1192, .9505)      # of linear sRGB
+
+def _lab(colors, sight):
+    "n x 3 colours 0..255 in CIELAB as a kind of sight sees them."
+    c = np.asarray(colors)/255
+    linear = np.where(c <= .04045, c/12.92, ((c+.055)/1.055)**2.4)
+    seen = (linear @ np.transpose(_SIGHTS[sight])).clip(0, 1)
+    xyz = seen @ np.transpose(_XYZ)/np.sum(_XYZ, 1)
+    x, y, z = np.where(xyz > .008856, np.cbrt(xyz), 7.787*xyz+16/116).T
+    return np.stack([116*y-16, 500*(x-y), 200*(y-z)], 1)
+
+@cache
+def _apart(n):
+    "n colours, after void's and black, each as far as can be from all before it."
+    grid = np.array([*itertools.product(range(0, 256, 17), repeat=3)])
+    seen = {s: _lab(grid, s) for s in _SIGHTS}
+    def nearer(to, colour): return np.minimum(to, np.min([np.linalg.norm(lab-_lab([colour], s), axis=1) for s, lab in seen.items()], 0))
+    chosen = [palette()[255], palette()[0]]
+    nearest = nearer(nearer(np.inf, chosen[0]), chosen[1])
+    while len(chosen) <= n:
+        chosen.append(grid[nearest.argmax()])
+        nearest = nearer(nearest, chosen[-1])
+    return np.array(chosen[1:n+1], dtype=np.uint8)
+
+def safe_palette(
+    n:int,          # how many colours, up to 255
+)->np.ndarray:      # n x 3 uint8, black first; wherever `colors` are asked for
+    "Colours that are told apart by people who lack a kind of cone too, as well as so many can be."
+    if not 0 < n < 256: raise InputError(f'safe_palette({n}): wants 1 to 255 colours')
+    return _apart(n).copy()
 
 # %% ../nbs/00_core.ipynb #fd0cff68
 def show_scores(

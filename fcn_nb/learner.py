@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['LAYOUTS', 'RECIPES', 'PAPER_RATES', 'first_head', 'PaperMetric', 'paper_metrics', 'PreprocessCallback', 'has_bf16',
-           'LowPrecision', 'choose_layout', 'ConsoleProgress', 'KeepBest', 'FitError', 'Diverged', 'FiniteLoss',
-           'CollapseCheck', 'fcn_groups', 'FCNLearner', 'fcn_learner', 'refine']
+           'LowPrecision', 'choose_layout', 'ConsoleProgress', 'LiveCurves', 'KeepBest', 'FitError', 'Diverged',
+           'FiniteLoss', 'CollapseCheck', 'fcn_groups', 'FCNLearner', 'fcn_learner', 'refine']
 
 # %% ../nbs/12_learner.ipynb #0c0d10bc
 import copy, re, time, warnings
@@ -14,7 +14,7 @@ from functools import partial
 from math import isfinite
 from pathlib import Path
 
-import numpy as np, torch, torch.nn.functional as F
+import matplotlib.pyplot as plt, numpy as np, torch, torch.nn.functional as F
 with warnings.catch_warnings():
     warnings.simplefilter('ignore', FutureWarning)       # fastai's use of torch.jit
     from fastai.callback.core import Callback, CancelEpochException, CancelFitException
@@ -196,7 +196,7 @@ class ConsoleProgress(Callback):
         self.start = time.time()
         self.bar = progress((), self.what, total=self.n_epoch*len(self.dls.train))
         names = [METRICS.get(name, name.replace('_', ' ')) for name in self.recorder.metric_names[1:-1]]
-        self.watched = any(isinstance(cb, (TrackerCallback, CSVLogger)) for cb in self.learn.cbs)
+        self.watched = any(isinstance(cb, (TrackerCallback, CSVLogger, LiveCurves)) for cb in self.learn.cbs)
         if self.lines: print('epoch', *(f' {name:>10}' for name in names), ' seconds')
 
     def before_validate(self):
@@ -212,6 +212,33 @@ class ConsoleProgress(Callback):
         self.bar.write(f'{self.epoch:5} {values}  {time.time()-self.start:7.0f}')
 
     def after_fit(self): self.bar.close()
+
+# %% ../nbs/12_learner.ipynb #16f00002
+@patch
+def plot_curves(self:Learner)->plt.Figure:
+    "The losses of the last fit and its mean IU (5), epoch by epoch; what was not validated is left out."
+    names = self.recorder.metric_names[1:-1]
+    fig, (left, right) = plt.subplots(1, 2, figsize=(7.5, 2.4), dpi=70, layout='constrained')
+    for name, values in zip(names, zip(*self.recorder.values)):
+        ax = left if 'loss' in name else right if name == 'mean_iu' else None
+        if ax: ax.plot([*range(1, len(values)+1)], values, '.-', label=name.replace('_', ' '))
+    left.set(xlabel='epoch', title='loss')
+    right.set(xlabel='epoch', title='mean IU on val', ylim=(0, 1))
+    left.legend(fontsize=8)
+    return fig
+
+class LiveCurves(Callback):
+    "In a notebook: `plot_curves`, drawn anew after each epoch of a fit."
+    order = 72      # behind the epoch's numbers
+    def before_fit(self): self.shown = None
+
+    def after_epoch(self):
+        if hasattr(self.learn, 'lr_finder') or hasattr(self.learn, 'gather_preds'): return      # no training
+        from IPython.display import display
+        fig = self.learn.plot_curves()
+        if self.shown: self.shown.update(fig)
+        else: self.shown = display(fig, display_id=True)
+        plt.close(fig)
 
 # %% ../nbs/12_learner.ipynb #13a20001
 class KeepBest(TrackerCallback):
