@@ -123,6 +123,7 @@ def tree():
     check('badges and CITATION.cff say what settings.ini says', metadata)
     check('imports run downward', imports_downward)
     check('directives lead their cells', stray_directives)
+    check('cells that import do nothing else', mixed_imports)
     check('no module runs what a file brings', unsafe_calls)
 
 def numbers(text): return re.findall(r'\d+(?:[.,]\d+)*', text)
@@ -192,6 +193,22 @@ def stray_directives():
             bad += [f'{nb.name}, code cell {i}: {o}' for o in lines[code:] if re.match(r'\s*#\s*\|\s*\w', o)]
             if 'nbdev_export(' in src and len(lines) > code + 1:
                 bad.append(f'{nb.name}, code cell {i}: more than nbdev_export()')
+    return bad
+
+def is_import(node): return isinstance(node, (ast.Import, ast.ImportFrom))
+
+def mixed_imports():
+    """The site runs each cell that exports or imports, and none besides: one that needs the cells before it ends the build.
+    The first of a notebook may set up what all need; a cell of `#| eval: false` is left out."""
+    bad = []
+    for nb in notebooks():
+        first = True
+        for i, src in enumerate(code_cells(nb)):
+            if re.search(r'^#\| *(export|exporti|exports|eval: false)', src, re.M) or 'nbdev_export(' in src: continue
+            tree = ast.parse(re.sub(r'^[%!].*$', '', src, flags=re.M))
+            if not any(map(is_import, ast.walk(tree))): continue
+            if not (first or all(map(is_import, tree.body))): bad.append(f'{nb.name}, code cell {i}')
+            first = False
     return bad
 
 UNSAFE = re.compile(r'eval|exec|__import__|os\.(system|popen|startfile|exec\w+|spawn\w+|posix_spawn\w*)|subprocess\..*|torch\.hub\.load|'
