@@ -599,7 +599,8 @@ def _net_rows(net):
     for name in net.layers:
         f = filters[name]
         cells = f.out_size(_SIDE)
-        rows.append((f'scores of {name}', f'{f.kernel} pixels wide, {f.stride} apart, the first around pixel {float(f.offset):g}; '
+        sees = 'of the whole image' if f.kernel is None else f'{f.kernel} pixels wide'
+        rows.append((f'scores of {name}', f'{sees}, {f.stride} apart, the first around pixel {float(f.offset):g}; '
                                           f'{cells} x {cells} cells of {_SIDE} x {_SIDE} pixels'))
     learned = 'learned' if c['learn_upsampling'] else 'fixed'
     rows.append(('fusion', f'by {c["fuse"]}, {learned} upsampling, cropped by {net.crop} at the end; padding {c["padding"]}'))

@@ -131,8 +131,12 @@ def _without_border(net, args, y):
     return y[..., :h, :w]
 
 def _check_local(net):
-    "An `InputError` for padding that shows a cell the other end of the image."
-    arch, why = net.config['arch'], 'padding that wraps around shows a cell the other end of the image, which no tile holds'
+    "An `InputError` where a cell sees the whole image, or the other end of it by its padding."
+    arch, filters = net.config['arch'], net.filters()
+    if any(filters[name].kernel is None for name in net.layers):
+        raise InputError(f'{arch}: a cell sees the whole image (squeeze and excite takes a mean over all of it), '
+                         'which no tile holds')
+    why = 'padding that wraps around shows a cell the other end of the image, which no tile holds'
     for part in (*net.backbone.values(), net.fc):
         for m in part.modules():
             if getattr(m, 'padding_mode', '') == 'circular': raise InputError(f'{arch}: {why}')
