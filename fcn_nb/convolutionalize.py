@@ -23,7 +23,8 @@ def _places(n, padding, dilation, kernel, stride): return (n+2*padding-dilation*
 class DenseConv2d(nn.Conv2d):
     "A dense layer as a convolution; while it learns, one matrix product of all windows and the weights."
     def _conv_forward(self, x, weight, bias):
-        if not self.training: return super()._conv_forward(x, weight, bias)
+        by_product = self.training and self.kernel_size != (1, 1) and self.padding_mode == 'zeros'
+        if not by_product: return super()._conv_forward(x, weight, bias)
         size = [*map(_places, x.shape[-2:], self.padding, self.dilation, self.kernel_size, self.stride)]
         windows = F.unfold(x, self.kernel_size, self.dilation, self.padding, self.stride).mT
         if not weight.is_contiguous():              # channels last: to copy the windows costs less than the weights

@@ -592,7 +592,8 @@ def alone(
         return
     lock = Path(f'{path}.lock')
     lock.parent.mkdir(parents=True, exist_ok=True)
-    with open(lock, 'a+') as f:
+    def itself(path, flags): return os.open(path, flags | os.O_NOFOLLOW, 0o666)      # never through a link
+    with open(lock, 'a+', opener=itself) as f:
         try: fcntl.flock(f, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             f.seek(0)
