@@ -298,7 +298,7 @@ def _name_of(arch):
                      'there is fcn(Classifier(module))')
 
 def backbone(
-    arch,                # a row of `ARCHS`, or a torchvision classifier of local layers: its name or its function
+    arch,                # a row of `ARCHS`, or a torchvision classifier of local layers or with squeeze and excite: its name or function
     weights=None,        # None: random; 'scenes': the minis' own, in the package; torchvision's by name or member
                          # ('imagenet': V1); a .safetensors or .pth file
     classes:int=1000,    # class scores of the classifier

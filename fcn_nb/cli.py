@@ -564,6 +564,19 @@ def _check_outputs(files, out, overwrite, inputs, heads):
             check_overwrite(p, overwrite)
 
 # %% ../nbs/16_cli.ipynb #ab8fc073
+def _for_large(fcn):
+    "What a user can do about an image of more pixels than are read whole."
+    from fcn_nb.tiles import why_no_tiles
+    why = why_no_tiles(fcn)
+    return f'make it smaller ({why})' if why else 'give --tile 1024'
+
+def _check_tile(fcn, tile):
+    "An `InputError` for a model that takes no tiles."
+    from fcn_nb.core import InputError
+    from fcn_nb.tiles import why_no_tiles
+    why = why_no_tiles(fcn)
+    if why: raise InputError(f'--tile {tile}: {why}; leave it out')
+
 def _segmented(fcn, files, out, overwrite, tile):
     "(image, its files or its error, whether they were there before), one by one: first those that are read whole, then TIFFs of more pixels."
     from fcn_nb.core import InputError, MAX_PIXELS, memory_errors
@@ -577,7 +590,7 @@ def _segmented(fcn, files, out, overwrite, tile):
         if not large.get(f): continue
         try:
             h, w = large[f]
-            if tile is None: raise InputError(f'{f}: {w} x {h} pixels are more than {MAX_PIXELS:,}; give --tile 1024')
+            if tile is None: raise InputError(f'{f}: {w} x {h} pixels are more than {MAX_PIXELS:,}; {_for_large(fcn)}')
             with memory_errors(f, 'give a smaller --tile'): files_of = predict_large(fcn, f, out/f'{f.stem}.tif', tile, overwrite=overwrite)
             yield f, files_of, False
         except (InputError, OSError) as e: yield f, e, False
@@ -598,6 +611,7 @@ def fcn_predict(
     if tile is not None and tile < 1: raise InputError(f'--tile {tile}: wants 1 or more pixels')
     from fcn_nb.ranks import rank, total, world_size
     fcn = _open_model(model, caffe, net)
+    if tile is not None: _check_tile(fcn, tile)
     files = _images_of(images)
     out = Path(out)
     heads = 1 if isinstance(fcn.config['classes'], int) else len(fcn.config['classes'])

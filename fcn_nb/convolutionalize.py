@@ -404,13 +404,14 @@ def convolutionalize(
     classifier:nn.Module,  # N x C x size x size -> N x classes; local layers, pools, dense layers
     size:int=224,          # pixels along a side for which the classifier was made
 )->nn.Module:              # N x C x H x W -> N x classes x h x w, for H and W from `size` upward
-    """The classifier as one big filter (section 3.1): no Linear, no flatten, equal values.
+    """The classifier as one big filter (section 3.1): no dense layer over a map, no flatten, equal values.
 
-    It is a new module with its own parameters. An `InputError` says what does not convert, and why."""
+    Squeeze and excite takes its mean over whatever image it is shown: then the values are equal at `size`
+    alone, and the grid everywhere. It is a new module with its own parameters. An `InputError` says what does not convert, and why."""
     if not isinstance(size, int) or size < 1: raise InputError(f'size={size!r}: wants pixels along a side')
     try: net = _converted(classifier, size)
     except ValueError as e:
-        why = f'{size} x {size} pixels: {str(e).strip()[:200]}'
+        why = f'{size} x {size} pixels: {" ".join(str(e).split())[:200]}'
         raise InputError(f'{type(classifier).__name__} does not convert at {why}') from None
     _guard(net, size)
     return net

@@ -99,16 +99,18 @@ def free_memory()->int:
     bound = _cgroup_free()
     return free if bound is None else max(min(free, bound), 0)
 
+def _told(remedy): return remedy() if callable(remedy) else remedy
+
 def check_memory(
     need,        # bytes
     what:str,    # what needs them, as the error names it
-    remedy:str,  # what the user can do
+    remedy,      # what the user can do; or a function that says it, called only then
 ):
     "An `InputError` if `need` bytes are more than are free."
     free = free_memory()
     if need > free:
         raise InputError(f'{what}: needs about {need/1e9:.1f} GB of memory, '
-                         f'{free/1e9:.1f} GB are free; {remedy}')
+                         f'{free/1e9:.1f} GB are free; {_told(remedy)}')
 
 def out_of_memory(
     e,  # an exception
@@ -120,13 +122,13 @@ def out_of_memory(
 @contextmanager
 def memory_errors(
     what:str,    # as for `check_memory`
-    remedy:str,
+    remedy,
 ):
     "Memory that runs out in the block is an `InputError` of one line."
     try: yield
     except (MemoryError, RuntimeError) as e:
         if not out_of_memory(e): raise
-        raise InputError(f'{what}: not enough memory; {remedy}') from None
+        raise InputError(f'{what}: not enough memory; {_told(remedy)}') from None
 
 # %% ../nbs/00_core.ipynb #a3b23d01
 _ORIENTATION = 274              # the number of the tag: EXIF's and TIFF's

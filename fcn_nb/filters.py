@@ -117,7 +117,7 @@ def _per_axis(f, fold):
 class Filter:
     "A stack of layers from outside (section 3): kernel, stride, padding, offset, output size."
     def __init__(self,
-        kernel,                # cells, or a pair (y, x)
+        kernel,                # cells, or a pair (y, x); None: the whole image, whatever its size
         stride=1,              # cells, or a pair (y, x)
         padding=0,             # on either side, (before, after), or a pair of these; negative crops
         dilation=1,            # spacing of the kernel's cells, or a pair (y, x)
@@ -128,6 +128,8 @@ class Filter:
         sides = as_pair(padding)
         if not isinstance(sides[0], (tuple, list)): sides = sides, sides
         self.axes = ()
+        self.whole = kernel is None        # its grid is that of a kernel of 1
+        if self.whole: kernel = 1
         for i in (0, 1):
             k, s, d, extra = [as_pair(v)[i] for v in (kernel, stride, dilation, output_padding)]
             before, after = as_pair(sides[i])
@@ -137,24 +139,29 @@ class Filter:
             self.axes += ((),) if changes_nothing else ((layer,),)
 
     @classmethod
-    def of_axes(cls, y, x):
-        "A filter from its layers along each axis."
+    def of_axes(cls, y, x, whole=False):
+        "A filter from its layers along each axis; `whole`: a cell sees the whole image."
         f = cls(1)
         f.axes = tuple(y), tuple(x)
+        f.whole = whole
         return f
 
     def __matmul__(self, g):
         "This filter after `g`."
         y, x = [below+above for below, above in zip(g.axes, self.axes)]
-        return Filter.of_axes(y, x)
+        return Filter.of_axes(y, x, self.whole or g.whole)
 
-    def __repr__(self): return 'Filter(kernel={}, stride={}, offset={})'.format(*self._key())
+    def __repr__(self):
+        kernel, stride, offset = self._key()
+        if self.whole: kernel = 'None: the whole image'
+        return f'Filter(kernel={kernel}, stride={stride}, offset={offset})'
 
 # %% ../nbs/01_filters.ipynb #b6d1960c
 @patch(as_prop=True)
 def kernel(self:Filter):
-    "Input cells that one output cell sees, its receptive field; with transposed layers: at most."
-    return _per_axis(self, _kernel)
+    """Input cells that one output cell sees, its receptive field; with transposed layers: at most.
+    None: the whole image."""
+    return None if self.whole else _per_axis(self, _kernel)
 
 @patch(as_prop=True)
 def stride(self:Filter):
@@ -163,7 +170,8 @@ def stride(self:Filter):
 
 @patch(as_prop=True)
 def offset(self:Filter):
-    "Input coordinate of the centre of output cell 0, exact: (kernel-1)/2 - padding before."
+    """Input coordinate of the centre of output cell 0, exact: (kernel-1)/2 - padding before.
+    Where the kernel is None: of the layers but for those that see everything."""
     return _per_axis(self, _offset)
 
 @patch(as_prop=True)
@@ -198,6 +206,7 @@ def window(self:Filter,
     cell,  # index of an output cell, or a pair (y, x)
 ):         # (first, last), a pair of such pairs where `cell` is a pair or the axes differ
     "First and last input cell that output `cell` sees; below 0 or past the end lies padding."
+    if self.whole: raise ValueError(f'window: of {self} there is none')
     ends = [_window(layers, c, c) for layers, c in zip(self.axes, as_pair(cell))]
     return tuple(ends) if isinstance(cell, (tuple, list)) else _as_one(ends)
 
@@ -206,7 +215,7 @@ def axis(self:Filter,
     i:int,  # 0: along y, 1: along x
 )->Filter:
     "The same along one axis: as if both axes were axis `i`."
-    return Filter.of_axes(self.axes[i], self.axes[i])
+    return Filter.of_axes(self.axes[i], self.axes[i], self.whole)
 
 # %% ../nbs/01_filters.ipynb #790d672b
 def crop_between(
@@ -304,14 +313,19 @@ def geometry(
     front = max(pad-crop, 0)
     return Geometry(filters, size, f, pad, crop, rests[0], front, _least_padding(layers, front))
 
+def _seen(f, cell, n):
+    "First and last pixel that a cell sees along one axis of `n` pixels."
+    return (0, n-1) if f.kernel is None else f.window(cell)
+
 @patch
 def __repr__(self:Geometry):
     last_of_stride = {f.stride: (name, f) for name, f in self.filters.items()}
     table = [f'{"layer":12} kernel  stride  offset  cell 0 sees    cells of {self.size} pixels']
     for name, f in last_of_stride.values():
-        first, last = f.window(0)
+        first, last = _seen(f, 0, self.size)
+        kernel = 'all' if f.kernel is None else f.kernel
         sees = f'{first} to {last}'
-        table.append(f'{name:12} {f.kernel:6}  {f.stride!s:>6}  {float(f.offset):6.1f}  {sees:12}  '
+        table.append(f'{name:12} {kernel:>6}  {f.stride!s:>6}  {float(f.offset):6.1f}  {sees:12}  '
                      f'{f.out_size(self.size):6}')
     kernel = bilinear_filter(self.filter).axes[0][0].kernel
     first, last = -self.crop, self.size-1+self.rest
@@ -330,7 +344,7 @@ def draw_geometry(
     f = g.filter
     n = g.size
     cells = f.out_size(n)
-    first, last = f.window(0), f.window(cells-1)
+    first, last = _seen(f, 0, n), _seen(f, cells-1, n)
     bars = [('the image', 0, n, 'tab:blue'),
             (f'padding {g.pad} of the first layer', -g.pad, n+g.pad, 'lightgrey'),
             ('cell 0 sees', first[0], first[1]+1, 'tab:green'),
@@ -428,4 +442,4 @@ def unite_filters(
         strides = ', '.join(str(f.stride) for f in filters)
         raise ValueError(f'{name}: its branches disagree in stride ({strides})')
     y, x = [_unite_axis(name, chains) for chains in zip(*[f.axes for f in filters])]
-    return Filter.of_axes(y, x)
+    return Filter.of_axes(y, x, any(f.whole for f in filters))

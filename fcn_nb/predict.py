@@ -160,8 +160,12 @@ def predict_memory(
 
 _SMALL = 512   # pixels a side: up to here no image needs a gigabyte, and none is worth counting
 _STRIP = 64    # rows at a time, where scores are enlarged
-_REMEDY = 'make the image smaller, or give tile=1024 (fcn_predict --tile 1024)'
-_SMALLER_TILE = 'give a smaller tile'
+
+def _remedy(model, tile=None):
+    "What a user can do where memory does not do for an image."
+    if tile: return 'give a smaller tile'
+    if why_no_tiles(model): return 'make the image smaller'
+    return 'make the image smaller, or give tile=1024 (fcn_predict --tile 1024)'
 
 # %% ../nbs/13_predict.ipynb #14a13001
 def scores_of_tiles(
@@ -249,7 +253,7 @@ def _predict(model, image, name, dtype=None, device=None, scores=False, tile=Non
     device = torch.device(device or next(model.parameters()).device)
     h, w = image.shape[:2]
     what = f'{name}: {w} x {h} pixels'
-    remedy = _SMALLER_TILE if tile else _REMEDY
+    remedy = partial(_remedy, model, tile)
     if device.type == 'cpu' and max(h, w, *input_size(model, h, w)) > _SMALL:
         check_memory(predict_memory(model, h, w, tile), what, remedy)
     modes = {m: m.training for m in model.modules()}
@@ -275,7 +279,8 @@ def predict(
 ):                   # H x W integer array of ids; with `scores` also classes x H x W floats; of several heads tuples
     "The class of each pixel of an image at its own size; an `InputError` where memory does not do."
     model = unwrapped(model)
-    if tile and hasattr(model, 'memory'): raise InputError('tile: an ONNX file is run on whole images; the model file it was made of takes tiles')
+    why = why_no_tiles(model) if tile else ''
+    if why: raise InputError(f'tile: {why}')
     def alone(image, name):
         name = image if isinstance(image, (str, os.PathLike)) else name
         return _predict(model, read_input(model, image), name, dtype, device, scores, tile)
@@ -599,7 +604,8 @@ def _net_rows(net):
     for name in net.layers:
         f = filters[name]
         cells = f.out_size(_SIDE)
-        rows.append((f'scores of {name}', f'{f.kernel} pixels wide, {f.stride} apart, the first around pixel {float(f.offset):g}; '
+        sees = 'of the whole image' if f.kernel is None else f'{f.kernel} pixels wide'
+        rows.append((f'scores of {name}', f'{sees}, {f.stride} apart, the first around pixel {float(f.offset):g}; '
                                           f'{cells} x {cells} cells of {_SIDE} x {_SIDE} pixels'))
     learned = 'learned' if c['learn_upsampling'] else 'fixed'
     rows.append(('fusion', f'by {c["fuse"]}, {learned} upsampling, cropped by {net.crop} at the end; padding {c["padding"]}'))
@@ -778,7 +784,7 @@ def _write_for(model, image, paths, pixels, ids, mark=''):
     "Write the masks and the overlays: all are made before one is written, and an overlay comes behind its mask."
     colors = model.meta.get('colors')
     if isinstance(model.config['classes'], int): ids, colors = (ids,), [colors]
-    with memory_errors(image, _REMEDY):
+    with memory_errors(image, partial(_remedy, model)):
         shown, masks, overlays = as_picture(pixels, model.preprocess.colours), [], []
         for of_head, table in zip(ids, colors or [None]*len(ids)):
             masks.append(_mask_png(of_head, table, mark))

@@ -82,6 +82,18 @@ def _batch_norm(running_mean, running_var=None, weight=None, bias=None, training
     raise ValueError('its batch statistics are taken over the whole batch; '
                      'call eval(), keep running statistics')
 
+def _layer_norm(normalized_shape):
+    if len(normalized_shape) == 1: return Filter(1)
+    raise ValueError('it normalises over places, so every cell sees them all')
+
+def _convnext_block(block):
+    "A depthwise convolution, then a norm and dense layers over the channels of each place."
+    conv, _, norm, *_ = block
+    if type(norm) is not nn.LayerNorm: raise ValueError(f'its {type(norm).__name__} is not known to be local')
+    return _layer_norm(norm.normalized_shape) @ layer_filter(conv)
+
+def _whole_image(*_, **__): return Filter(None)
+
 # %% ../nbs/01b_tracing.ipynb #7db0d65a
 def spatial_slices(
     index,     # what stands in the brackets behind a map N x C x H x W
@@ -116,6 +128,7 @@ class Operation(NamedTuple):
     layers:tuple=()    # layers of torch that do it
     settings:str=''    # their attributes, in the order of the arguments of `filter`
     functions:str=''   # names as a function, a method or an operator
+    named:str=''       # layers of packages that are not imported here, by their full names
 
 _POINTWISE_LAYERS = (
     nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.PReLU, nn.ELU, nn.CELU, nn.SELU, nn.SiLU, nn.GELU, nn.Mish,
@@ -145,8 +158,14 @@ OPERATIONS = [
     Operation(_parts, functions='chunk split'),
     Operation(_over_channels, functions='mean amax sum'),
     Operation(_slice, functions='getitem'),
-    Operation(_pointwise, _POINTWISE_LAYERS, '', _POINTWISE_FUNCTIONS),
+    Operation(_pointwise, _POINTWISE_LAYERS, '', _POINTWISE_FUNCTIONS,
+              'torchvision.ops.stochastic_depth.StochasticDepth'),
+    Operation(_layer_norm, settings='normalized_shape',
+              named='torchvision.models.convnext.LayerNorm2d'),
+    Operation(_convnext_block, settings='block', named='torchvision.models.convnext.CNBlock'),
+    Operation(_whole_image, named='torchvision.ops.misc.SqueezeExcitation'),
 ]
+_NAMED = {name: op for op in OPERATIONS for name in op.named.split()}
 _FUNCTIONS = {name: op.filter for op in OPERATIONS for name in op.functions.split()}
 
 # %% ../nbs/01b_tracing.ipynb #cef8f109
@@ -172,6 +191,16 @@ def tells_its_own(
     "Whether a layer holds its own `Filter` in an attribute `filter`: it is taken at its word."
     return isinstance(getattr(m, 'filter', None), Filter)
 
+def _named_row(m):
+    "The row for a layer of another package, by the class whose `forward` it runs; None if it has none."
+    forward = type(m).forward
+    where = f'{forward.__module__}.{getattr(forward, "__qualname__", "")}'
+    return _NAMED.get(where.removesuffix('.forward'))
+
+def _row_of(m):
+    "The row of the table for a layer, or None."
+    return _named_row(m) or next((op for op in OPERATIONS if isinstance(m, op.layers)), None)
+
 def layer_filter(
     m:nn.Module,  # a convolution, pool, transposed convolution, padding, upsampling, pointwise layer
 )->Filter:        # as in eval mode: training turns BatchNorm into a mean over the whole batch
@@ -179,28 +208,28 @@ def layer_filter(
     if tells_its_own(m): return m.filter
     if nn.parameter.is_lazy(getattr(m, 'weight', None)):
         raise ValueError('a lazy layer has no shape yet; run it once')
-    for op in OPERATIONS:
-        if not isinstance(m, op.layers): continue
-        settings = [getattr(m, name) for name in op.settings.split()]
-        return op.filter(*settings)
     name = type(m).__name__
-    raise ValueError(f'{name}: not a local layer: {_why_not(name)}')
+    op = _row_of(m)
+    if op is None: raise ValueError(f'{name}: not a local layer: {_why_not(name)}')
+    return op.filter(*[getattr(m, setting) for setting in op.settings.split()])
 
 # %% ../nbs/01b_tracing.ipynb #68b0fa3c
+def _is_known(m): return tells_its_own(m) or _named_row(m) is not None
+
 class _Tracer(fx.Tracer):
     def is_leaf_module(self, m, name):
         "A subclass that runs as a layer of torch does is that layer."
         of_torch = str(type(m).forward.__module__).startswith('torch.nn.')  # a traced net's has none
         has_parts = isinstance(m, nn.Sequential) or list(m.children())    # an empty row is no layer
         runs_as_torch = of_torch and not has_parts
-        return tells_its_own(m) or runs_as_torch or super().is_leaf_module(m, name)
+        return _is_known(m) or runs_as_torch or super().is_leaf_module(m, name)
 
 def traced(
     net:nn.Module,
 )->fx.GraphModule:
     "The graph of a net, its layers shared with it; a ValueError if torch.fx cannot follow it."
     name = type(net).__name__
-    if tells_its_own(net) or not list(net.children()): net = nn.Sequential(net)
+    if _is_known(net) or not list(net.children()): net = nn.Sequential(net)
     try: return fx.GraphModule(net, _Tracer().trace(net), name)
     except Exception as e:                                     # foreign code: it may raise anything
         raise ValueError(f'{name}: torch.fx cannot follow it: {e}') from None
@@ -317,5 +346,7 @@ def trace_filters(
 def receptive_field(
     net:nn.Module,  # one layer, or any net that torch.fx can trace, made of local layers
 )->Filter:          # as in eval mode; a ValueError names a layer that is not local, and why
-    "What one cell of the net's output sees: kernel, stride, offset, and the size for any input."
+    """What one cell of the net's output sees: kernel, stride, offset, and the size for any input.
+
+    The kernel is None where a cell sees the whole image, by squeeze and excite."""
     return trace_filters(net)['output']

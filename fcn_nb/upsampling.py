@@ -47,6 +47,12 @@ def _pool_as_layer(graph, node):
     node.kwargs = {}
     graph.add_submodule(node.target, layer(**settings))
 
+def _refuse_whole(graph):
+    "An `InputError` that names the first layer that sees the whole image."
+    node = next(node for node, f in node_filters(graph).items() if f.kernel is None)
+    raise InputError(f'{node.name}: it sees the whole image, so no window is slid over it; '
+                     'cut the net below it')
+
 def _graph(net):
     "The graph of `net`, its layers shared with it, functional pools as layers; refuses what is not local."
     for name, m in net.named_modules(): _check(name or 'net', type(m).__name__, m)
@@ -56,7 +62,7 @@ def _graph(net):
         _check(node.name, getattr(node.target, '__name__', ''))
         if node.target in _POOLS: _pool_as_layer(graph, node)
     graph.recompile()
-    receptive_field(graph)          # names what is not local
+    if receptive_field(graph).kernel is None: _refuse_whole(graph)       # it names what is not local
     return graph
 
 # %% ../nbs/03_upsampling.ipynb #6da5d5f7
