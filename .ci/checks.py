@@ -259,16 +259,28 @@ def unsafe_calls(lib=LIB):
 
 # ---- wheel, newest: what a user installs
 
+def in_wheel(folder):
+    "The files of the one wheel in a folder, its metadata left out."
+    with zipfile.ZipFile(next(folder.glob('*.whl'))) as z: return {o for o in z.namelist() if '.dist-info/' not in o}
+
 def wheel():
+    "What a release uploads: the wheel and the sdist, which gives the same wheel; what the package index would refuse."
     def build():
         with tempfile.TemporaryDirectory() as tmp:              # a `build` folder in the checkout could be an old one
             copy_tree(Path(tmp))
             if bad := pip('wheel', '--no-deps', '-w', DIST, tmp): return bad
-        with zipfile.ZipFile(next(DIST.glob('*.whl'))) as z: held = {o for o in z.namelist() if '.dist-info/' not in o}
+            if bad := fails([sys.executable, '-m', 'build', '--sdist', '--outdir', DIST, tmp]): return bad
         want = {f'{LIB.name}/{o.relative_to(LIB).as_posix()}' for kind in ('*.py', 'shipped/*') for o in LIB.glob(kind)}
-        return [f'{o} is in one of wheel and checkout only' for o in sorted(want ^ held)]
+        return [f'{o} is in one of wheel and checkout only' for o in sorted(want ^ in_wheel(DIST))]
+    def from_sdist():
+        with tempfile.TemporaryDirectory() as tmp:
+            if bad := pip('wheel', '--no-deps', '-w', tmp, *DIST.glob('*.tar.gz')): return bad
+            return [f'{o} is in one of two wheels only' for o in sorted(in_wheel(Path(tmp)) ^ in_wheel(DIST))]
     shutil.rmtree(DIST, ignore_errors=True)
-    check('wheel', build)
+    if bad := pip('install', 'build', 'twine'): return report('wheel', bad)
+    check('wheel and sdist', build)
+    check('the sdist gives the same wheel', from_sdist)
+    check('their metadata please the package index', lambda: fails([sys.executable, '-m', 'twine', 'check', '--strict', *map(str, DIST.glob('*'))]))
 
 def newest():
     wheels = [f'{o}[onnx]' for o in DIST.glob('*.whl')]
