@@ -767,6 +767,22 @@ def lib(module, name):
         return getattr(importlib.import_module(f'fcn_nb.{module}'), name)(path)
     return read
 
+def training_settings(k):
+    settings = [dict(data='scenes:4', epochs=2, lr=.1, best=True), dict(data='folder:a', weights=None, seed=3, size='3x4', loss='dice')][k]
+    return json.dumps(dict(generator='fcn_nb', format=1, command='fcn_train', version='0.0.1', fingerprint='a', processes=1, settings=settings), indent=1).encode()
+
+def of_a_training(path):
+    from fcn_nb import cli
+    cli._settings_in(path, cli.fcn_train)
+    cli._changes(path, 'scenes:4', fingerprint='b', processes=2)
+
+SETTINGS_TRAPS = [
+    lambda draw, a: b'['*10**5, lambda draw, a: b'{"a":'*10**5, lambda draw, a: b' '*2**20+a, lambda draw, a: b'1'*10**5, lambda draw, a: b'\xef\xbb\xbf'+a,
+    lambda draw, a: a.replace(b': 2,', b': '+draw.choice([b'NaN', b'1e999', b'-0', b'2.0', b'true', b'null', b'"2"', b'[2]', b'9'*4000])+b','),
+    lambda draw, a: a.replace(b'"epochs"', draw.choice([b'"config"', b'"out"', b'"__class__"', b'"data"', b'"\\u001b[2J"', b'"'+b'e'*10**5+b'"'])),
+    lambda draw, a: a.replace(b'"format": 1', b'"format": '+draw.choice([b'1.0', b'true', b'"1"', b'{}', b'"\\n\\u001b[31m"'])),
+    lambda draw, a: a.replace(b'"settings": {', b'"settings": {"data": "\\u0000\\ud800", '), lambda draw, a: a.replace(b'"fingerprint": "a"', b'"fingerprint": "\\n'+b'x'*10**5+b'"')]
+
 def one(make, /, *args, **kwargs): return lambda k: make(k, *args, **kwargs)
 
 read_image = lib('core', 'read_image')
@@ -806,7 +822,8 @@ _TABLE = [
     ('colors', lambda k: [b'1 2 3 sky\n4 5 6 road\n', b'sky:1,2,3::\nroad:4,5,6::\n'][k], '.txt', partial(classes, name='label_colors.txt'), CODES_TRAPS),
     ('tar', tar, '.tar', archive, TAR_TRAPS, in_tar),
     ('tgz', lambda k: gzip.compress(tar(k)), '.tgz', archive, TAR_TRAPS, in_tgz),
-    ('zip', zip_file, '.zip', archive, ZIP_TRAPS)]
+    ('zip', zip_file, '.zip', archive, ZIP_TRAPS),
+    ('settings', training_settings, '.json', of_a_training, SETTINGS_TRAPS)]
 
 def _reader(name, make, suffix, read, traps, inside=None):
     return SimpleNamespace(name=name, make=lru_cache(make), suffix=suffix, read=read, traps=[*traps], inside=inside)
@@ -1036,13 +1053,13 @@ def killed(n, seed=0, say=print):
         start = time.monotonic()
         said = _train(folders[0], False).communicate()[0].decode()
         seconds = time.monotonic()-start
-        def ends(folder): return {p.name: p.read_bytes() for p in sorted(folder.iterdir()) if p.suffix in ('.safetensors', '.csv')}
+        def ends(folder): return {p.name: p.read_bytes() for p in sorted(folder.iterdir()) if p.suffix in ('.safetensors', '.csv', '.json')}
         want = ends(folders[0])
-        if len(want) != 2: raise RuntimeError(f'the training that is left alone does not end: {said[-300:]}')
+        if len(want) != 3: raise RuntimeError(f'the training that is left alone does not end: {said[-300:]}')
         for i, folder in enumerate(folders[1:], 1):
             try: times, said = _interrupted(folder, draw, seconds)
             except ValueError as e: times, said = '?', str(e)
-            same = ends(folder) == want and len([*folder.iterdir()]) == 2
+            same = ends(folder) == want and len([*folder.iterdir()]) == 3
             wrong += not same
             say(f'training {i}: killed {times} times, {"the same bytes" if same else f"NOT THE SAME: {[p.name for p in folder.iterdir()]} {said[-300:]}"}')
     return wrong

@@ -6,47 +6,121 @@
 __all__ = ['command', 'fcn_reproduce', 'fcn_check', 'fcn_train', 'fcn_eval', 'fcn_predict', 'fcn_info', 'fcn_bench', 'fcn_data']
 
 # %% ../nbs/16_cli.ipynb #33eb757b
-import argparse, inspect, logging, os, re, shutil, signal, sys, tempfile, time, warnings
-from contextlib import nullcontext, suppress
+import inspect, io, json, logging, math, os, re, shutil, signal, sys, tempfile, textwrap, time, warnings
+from contextlib import nullcontext, redirect_stdout, suppress
 from functools import partial, wraps
 from pathlib import Path
-from typing import Annotated, get_args
+from typing import Annotated, Literal, get_args
+
+from cyclopts import App, CycloptsError, Group, Parameter
+
+from . import __version__
 
 # %% ../nbs/16_cli.ipynb #0ede1888
-class _Parser(argparse.ArgumentParser):
-    "argparse's; it may complain of a file name that the shell found, so that is made printable."
-    def error(self, message):
-        from fcn_nb.core import printable
-        super().error(printable(message))
+# What stands together in --help. The first group is what is typed without a name, in its place.
+_IN_PLACE, _OF_DATA, _OF_NET, _OF_TRAINING, _SCORING, _OF_RUN, _OF_OUTPUT, _OPTIONS, _HELP = (Group(name, sort_key=i) for i, name in enumerate(
+    ('Arguments', 'Data', 'Net', 'Training', 'Scoring', 'Run', 'Output', 'Options', 'Help')))
+_Word = Annotated[str, _IN_PLACE]              # in its place, though it may be left out
+_METAVARS = {int: 'N', float: 'X', str: 'WORD', str|Path: 'PATH'}
 
-class _Word(str):
-    "A word in its place, which may be left out."
+def _number(kind, tokens):
+    "A number as Python reads it: 3.7 is no whole one."
+    try: return kind(tokens[0].value)
+    except ValueError: raise ValueError(f'{tokens[0].value!r} is no {"whole " if kind is int else ""}number') from None
 
-def _parser(f, words=()):
-    """The command line of a function, read off its signature.
-    A parameter is `Annotated` with its kind, its help, and the options that may stand in its place."""
+def _in_terminal(f, words=()):
+    """The parameters of a function as a terminal sees them, by position or by name.
+    Each is `Annotated` with its kind, its group, its help, and the options that may stand in its place."""
     given = {w.partition('=')[0] for w in words}
-    parser = _Parser(f.__name__, description=f.__doc__, allow_abbrev=False)
-    for name, p in inspect.signature(f).parameters.items():
-        kind, text, *instead = get_args(p.annotation)
-        many = dict(nargs='+') if kind is list else dict(type=kind)
-        if kind is _Word: parser.add_argument(name, nargs='?', default=p.default, help=text)
-        elif given & {*instead}: parser.set_defaults(**{name: None})
-        elif p.default is p.empty: parser.add_argument(name, help=text, **many)
-        elif kind is bool: parser.add_argument(f'--{name}', action='store_true', help=text)
-        else:
-            if p.default is not None: text = f'{text} (default: {p.default})'
-            parser.add_argument(f'--{name}', type=kind, default=p.default, help=text)
-    return parser
+    for p in inspect.signature(f).parameters.values():
+        kind, *told = get_args(p.annotation)
+        text, *instead = [t for t in told if isinstance(t, str)]
+        group = next((t for t in told if isinstance(t, Group)), _IN_PLACE if p.default is p.empty else _OPTIONS)
+        if given & {*instead}: continue
+        option = Parameter(help=text, group=group, metavar=_METAVARS.get(kind), converter=_number if kind in (int, float) else None,
+                           required=True if kind is list else None)
+        if kind is list: yield p.replace(kind=p.VAR_POSITIONAL, annotation=Annotated[str|Path, option])       # one or more, wherever they stand
+        else: yield p.replace(kind=p.POSITIONAL_ONLY if group is _IN_PLACE else p.KEYWORD_ONLY, annotation=Annotated[kind, option])
+
+def _two_columns(console, options, panel):
+    "A group in --help, without a frame: it fits into 60 columns and into a pipe, and takes any text as it is."
+    wide = _columns()
+    left = min(24, wide//3)
+    console.print(f'{panel.title}:', markup=False, highlight=False)
+    for e in panel.entries:
+        with console.capture() as text: console.print(e.description, end='', soft_wrap=True)
+        text = text.get().strip()
+        if str(e.default) not in ('None', 'False'): text = f'{text} (default: {e.default})'
+        label = f'  {", ".join(e.display_labels_with_metavar)}'
+        if len(label) > left-2: label = f'{label}\n{" "*left}'
+        lines = textwrap.wrap(text, wide-left, break_on_hyphens=False)
+        print(f'{label:{left}}'+f'\n{" "*left}'.join(lines), file=console.file)
+    print(file=console.file)
+
+def _columns(): return max(40, min(100, shutil.get_terminal_size().columns))
+
+def _app(f, words=()):
+    "The command line of a function, read off its signature, and the function that it calls."
+    def typed(*args, **kwargs): pass
+    typed.__signature__ = inspect.Signature(sorted(_in_terminal(f, words), key=lambda p: p.kind))
+    # each option has one name, the last one counts, and a text is a text: neither JSON nor a flag with a negative
+    as_typed = Parameter(negative=(), json_list=False, json_dict=False, allow_repeating=True, name_transform=str)
+    app = App(f.__name__, default_command=typed, default_parameter=as_typed, help='', usage='', help_format='plaintext',
+              help_formatter=_two_columns, group_arguments=_IN_PLACE, group_parameters=_OPTIONS, group_commands=_HELP, version=__version__)
+    def completion(shell:Literal['bash', 'zsh', 'fish'], /): "with bash, zsh or fish behind it: print what makes that shell complete the options, and stop"
+    app.command(completion, name='--print-completion')
+    app['--help'].help, app['--version'].help = 'print this, and stop', 'print the version of fcn_nb, and stop'
+    return app, typed
+
+def _help_text(f, app):
+    "The docstring's first paragraph, the options, and what else the docstring has: examples."
+    from rich.console import Console
+    about, _, examples = (inspect.getdoc(f) or '').partition('\n\n')
+    places = [p for p in _in_terminal(f) if p.kind is not p.KEYWORD_ONLY]
+    names = [p.name.upper()+('...' if p.kind is p.VAR_POSITIONAL else '') for p in places]
+    shown = [name if p.default is p.empty else f'[{name}]' for name, p in zip(names, places)]
+    options = io.StringIO()
+    app.help_print([], console=Console(file=options, width=10_000))
+    usage = f'Usage: {" ".join([f.__name__, "[OPTIONS]", *shown])}'
+    return '\n\n'.join(filter(None, (usage, textwrap.fill(' '.join(about.split()), _columns()), options.getvalue().strip(), examples)))
+
+def _asked(f, text, words):
+    "Print what was asked of the command itself; without torch, so that it is there at once."
+    try:
+        if text: return print(text(), flush=True)
+        complaint = f'cannot begin with {words[0]}'                      # a word of cyclopts
+    except BrokenPipeError: raise
+    except OSError as e: complaint = f'its output cannot be written ({e.strerror})'
+    _complain(f.__name__, complaint)
+    sys.exit(2)
+
+def _read(f, words):
+    "The arguments in the words of a command line; what is asked of the command itself is printed, and what is wrong is one line."
+    app, typed = _app(f, words)
+    try: command, bound, _ = app.parse_args(words, print_error=False, exit_on_error=False)
+    except CycloptsError as e:
+        from fcn_nb.core import printable          # torch, which --help does not wait for
+        _complain(f.__name__, printable(str(e)))
+        sys.exit(2)
+    told = dict(help_print=lambda: _help_text(f, _app(f)[0]), version_print=lambda: f'fcn_nb {__version__}',
+                completion=lambda: app.generate_completion(prog_name=f.__name__, **bound.arguments))
+    if command is not typed:
+        _asked(f, told.get(command.__name__), words)
+        sys.exit(0)
+    elsewhere = [name for name, p in inspect.signature(f).parameters.items() if p.default is p.empty and name not in bound.arguments]
+    return {**dict.fromkeys(elsewhere), **{k: [*v] if isinstance(v, tuple) else v for k, v in bound.arguments.items()}}
 
 def _typed(f):
     "The arguments that were typed; letters that the terminal lacks will be shown as escapes."
     if hasattr(sys.stdout, 'reconfigure'): sys.stdout.reconfigure(errors='backslashreplace')
-    return vars(_parser(f, sys.argv[1:]).parse_args())
+    return _read(f, sys.argv[1:])
 
 # %% ../nbs/16_cli.ipynb #6c1d0001
 class _Partly(Exception):
-    "A part is done and kept: the command ends with this line, if there is one, and exit code 1."
+    "A part is done and kept: the command ends with this line, if there is one, and exit code 1; `found` is what --json prints."
+    def __init__(self, line='', found=None):
+        super().__init__(line)
+        self.found = found
 
 def _complain(command, line):
     "One line on stderr, above the progress bar if there is one."
@@ -92,13 +166,35 @@ def _one_speaks(e):
     if isinstance(e, LostProcess): time.sleep(20)
     elif os.environ.get('RANK', '0') != '0': time.sleep(10)
 
+def _as_json(found):
+    "What a command has found as a JSON document: numbers in full, what is no number is null."
+    def plain(v):
+        if isinstance(v, dict): return {str(k): plain(x) for k, x in v.items()}
+        if isinstance(v, (list, tuple)): return [plain(x) for x in v]
+        if isinstance(v, float) and not math.isfinite(v): return None
+        return v if isinstance(v, (str, bool, int, float, type(None))) else str(v)
+    return json.dumps(plain(found), indent=1, allow_nan=False)
+
+def _run(f, given):
+    "Call a command. With --json its words go to stderr, and what it has found is all that goes to stdout."
+    if not given.get('json'): return f(**given)
+    words = sys.stderr if os.environ.get('RANK', '0') == '0' else sys.stdout    # of several processes one speaks
+    try:
+        with redirect_stdout(words): found = f(**given)
+    except _Partly as e:
+        print(_as_json(e.found))
+        raise
+    print(_as_json(found))
+
 def _outcome(f, args, kwargs):
     "Run a command: (the line that it ends with, its exit code). What is our own fault raises."
     from fcn_nb.core import InputError, memory_errors
     _quiet()
+    given = inspect.signature(f).bind_partial(*args, **kwargs).arguments
     try:
-        with _processes(f.__name__, kwargs.get('device')), memory_errors('this command', 'take smaller images, or a machine with more'):
-            f(*args, **kwargs)
+        if given.get('config'): given = {**_settings_in(given['config'], f), **given}
+        with _processes(f.__name__, given.get('device')), memory_errors('this command', 'take smaller images, or a machine with more'):
+            _run(f, given)
         _flush()                        # a full disk shows here, not when Python ends
     except BrokenPipeError: raise
     except _Partly as e:
@@ -137,6 +233,59 @@ def command(f):
         finally: _let_go()
         if code: sys.exit(code)
     return run
+
+# %% ../nbs/16_cli.ipynb #16cf0001
+_FORMAT = 1                                                     # of the files of settings
+_WANTS = {int: 'a whole number', float: 'a number', bool: 'true or false', str: 'a text'}
+
+def _fits(kind, value):
+    "Whether a value of a JSON file is of an option's kind: `true` is no number, a whole number is one."
+    if kind is float: return type(value) in (int, float) and abs(value) < 1e300
+    return type(value) is (kind if kind in _WANTS else str)
+
+def _document(file):
+    "What a file of settings holds, its settings not yet looked at; an `InputError` for any other file."
+    from fcn_nb.core import InputError, check_file, reason
+    def unique(pairs):
+        if len(dict(pairs)) < len(pairs): raise ValueError('a name stands there twice')
+        return dict(pairs)
+    if check_file(file).stat().st_size > 2**20: raise InputError(f'{file}: too large for a file of settings')
+    try: told = json.loads(Path(file).read_text(encoding='utf-8'), object_pairs_hook=unique)
+    except (ValueError, OSError, RecursionError) as e: raise InputError(f'{file}: is no JSON file ({reason(e)[:80]})') from None
+    if not isinstance(told, dict) or not isinstance(told.get('settings'), dict):
+        raise InputError(f'{file}: holds no settings; OUT.json of a training does')
+    if told.get('format') != _FORMAT or type(told['format']) is not int:
+        raise InputError(f'{file}: format {str(told.get("format"))[:20]} of settings is not known here, {_FORMAT} is; write it with this fcn_nb')
+    return told
+
+def _settings_in(file, f):
+    "The arguments of a function that a file of settings holds; an `InputError` for what it does not take."
+    from difflib import get_close_matches
+    from fcn_nb.core import InputError
+    told = _document(file)
+    if told.get('command') != f.__name__: raise InputError(f'{file}: holds no settings of {f.__name__}')
+    known = {name: p for name, p in inspect.signature(f).parameters.items() if name != 'config'}
+    for name, value in told['settings'].items():
+        near = get_close_matches(name, known, 1)
+        if name not in known: raise InputError(f'{file}: there is no setting {name[:40]}{f"; {near[0]} is one" if near else ""}')
+        kind = get_args(known[name].annotation)[0]
+        if value is None and known[name].default is None or _fits(kind, value): continue
+        raise InputError(f'{file}: {name}: wants {_WANTS.get(kind, "a text")}, not {json.dumps(value)[:60]}')
+    return told['settings']
+
+_OF_A_RUN = {'config', 'out', 'overwrite', 'resume', 'every', 'estimate', 'json'}       # of one start, not of what is trained
+
+def _settings_bytes(command, settings, **facts):
+    "A file of settings, which begins as all JSON files of ours do."
+    kept = {k: v for k, v in settings.items() if k not in _OF_A_RUN}
+    told = dict(generator='fcn_nb', format=_FORMAT, command=command, version=__version__, **facts, settings=kept)
+    return (json.dumps(told, indent=1, default=str)+'\n').encode()
+
+def _changes(file, data, **facts):
+    "What is not as it was when a file of settings was written, a line each; other data are others on purpose."
+    was, now = _document(file), dict(version=__version__, **facts)
+    if was['settings'].get('data') != data: del now['fingerprint']
+    return [f'{k} was {was.get(k)} there and is {v} here' for k, v in now.items() if was.get(k) != v]
 
 # %% ../nbs/16_cli.ipynb #c9d92df8
 def _size(text):
@@ -195,6 +344,7 @@ def _model_path(out, overwrite, weights):
     _check_folder(out.parent)
     _check_name(out)
     check_overwrite(out, overwrite)
+    check_overwrite(out.with_suffix('.json'), overwrite)
     return out
 
 def _check_room(out, model):
@@ -207,8 +357,8 @@ def _check_room(out, model):
         raise InputError(f'--out {out}: {takes}')
 
 # %% ../nbs/16_cli.ipynb #6c1d0004
-def _score(learn, data, kept):
-    "The table of a trained model on val, at the masks' own size; one for each head."
+def _score(learn, data, kept, settings):
+    "What a trained model reaches on val, at the masks' own size, and the names of the classes."
     from fcn_nb.core import InputError, memory_errors, printable
     from fcn_nb.datasets import open_pairs
     from fcn_nb.predict import evaluate
@@ -217,8 +367,8 @@ def _score(learn, data, kept):
         with memory_errors('scoring', 'score with fcn_eval where there is more'):
             found = evaluate(learn.model, val)
     except (InputError, OSError) as e:
-        raise _Partly(f'{_line(e)}; the model is written: {printable(kept)}') from None
-    return _tables(found, val.names)
+        raise _Partly(f'{_line(e)}; the model is written: {printable(kept)}', dict(model=kept, settings=settings)) from None
+    return found, val.names
 
 def _seen_by(fcn):
     "What `open_pairs` is to give for a model of ours, which says it: its inputs and its labels."
@@ -234,6 +384,13 @@ def _tables(found, names):
     "The table of each head."
     from fcn_nb.core import heads_of
     return '\n'.join(m.table(of_head) for m, of_head in zip(found if isinstance(found, list) else [found], heads_of(names)))
+
+def _scores(found, names):
+    "The metrics of each head, and of each of its classes: shares of 1."
+    from fcn_nb.core import heads_of
+    return [dict(m.metrics(), absent=m.absent, classes=[dict(name=name, pixels=pixels, acc=acc, iu=iu) for name, pixels, acc, iu in
+                                                        zip(of_head, m.n.sum(1).tolist(), m.acc.tolist(), m.iu.tolist())])
+            for m, of_head in zip(found if isinstance(found, list) else [found], heads_of(names))]
 
 # %% ../nbs/16_cli.ipynb #03bb93f1
 def _open_model(model, caffe, net):
@@ -252,6 +409,8 @@ _MODEL = 'model file of fcn_train or fcn_reproduce, or an ONNX file of export_on
 _CAFFE = 'a .caffemodel of the authors, or the same net as a .pth (pytorch-fcn), in the place of MODEL'
 _NET = 'which of their nets it is: fcn8s, fcn-alexnet, ...'
 _OVERWRITE = 'replace files of the same name that are not ours'
+_JSON = 'print what was found as one JSON document, and all other words to stderr'
+_KINDS = 'KIND:PATH (voc, nyud, siftflow, context, camvid, folder, scenes, ...), or a PATH that is recognised'
 
 # %% ../nbs/16_cli.ipynb #b6144c2c
 _VERDICTS = dict(yes='holds', perhaps='perhaps', no='FAILS')
@@ -264,17 +423,22 @@ def _say_claims(claims, prefix=''):
 
 @command
 def fcn_reproduce(
-    what:Annotated[_Word, "what of the paper: --list names all; 'table2' (default) is the main story, with a page of its own"]='table2',
-    out:Annotated[str, 'folder for what comes out: report.html, results.json, and a model where there is one']='fcn_report',
-    data:Annotated[str, 'KIND:PATH of a data set to learn from and to be scored on; default: the embedded scenes']=None,
-    seed:Annotated[int, 'of scenes, weights and order']=0,
-    seeds:Annotated[int, 'how many, from --seed on: the mean and the spread are told']=1,
-    size:Annotated[str, "'full': what --list tells the time of; 'smoke': only shows that it runs"]='full',
-    arch:Annotated[str, "of 'classifier': mini, mini_caffenet or mini_googlenet"]='mini',
-    list:Annotated[bool, 'print what there is and the time each takes, and do nothing']=False,
-    overwrite:Annotated[bool, _OVERWRITE]=False,
+    what:Annotated[_Word, "what of the paper: --list names all; 'table2' is the main story, with a page of its own"]='table2',
+    out:Annotated[str|Path, _OF_OUTPUT, 'folder for what comes out: report.html, results.json, and a model where there is one']='fcn_report',
+    data:Annotated[str|Path, _OF_DATA, 'KIND:PATH of a data set to learn from and to be scored on; default: the embedded scenes']=None,
+    seed:Annotated[int, _OF_TRAINING, 'of scenes, weights and order']=0,
+    seeds:Annotated[int, _OF_TRAINING, 'how many, from --seed on: the mean and the spread are told']=1,
+    size:Annotated[str, _OF_TRAINING, "'full': what --list tells the time of; 'smoke': only shows that it runs"]='full',
+    arch:Annotated[str, _OF_TRAINING, "of 'classifier': mini, mini_caffenet or mini_googlenet"]='mini',
+    list:Annotated[bool, _OF_OUTPUT, 'print what there is and the time each takes, and do nothing']=False,
+    overwrite:Annotated[bool, _OF_OUTPUT, _OVERWRITE]=False,
 ):
-    "A table or figure of the paper, ours beside theirs. By default Table 2: FCN-32s, 16s, 8s and the controls."
+    """A table or figure of the paper, ours beside theirs. By default Table 2: FCN-32s, 16s, 8s and the controls.
+
+    Examples:
+      fcn_reproduce --out report                    Table 2 on generated scenes
+      fcn_reproduce table4 --seeds 3                another table, three times
+      fcn_reproduce table4 --data nyud:PATH         the same on the real data"""
     from fcn_nb.core import InputError, printable, rng
     from fcn_nb.experiments import EXPERIMENTS, SIZES, experiment_list, reproduce, reproduce_classifier, reproduce_table
     if list: return print(experiment_list())
@@ -297,14 +461,27 @@ def fcn_reproduce(
     print(f'{results["seconds"]:.0f} seconds. Open {printable(out)}/report.html')
 
 # %% ../nbs/16_cli.ipynb #16c00001
+def _split_found(s):
+    "What `fcn_check` tells of a split, as data."
+    r = s.report
+    classes = [dict(vars(c), weight=weight) for c, weight in zip(r.classes, r.weights.tolist())]
+    sizes = [dict(height=h, width=w, images=n) for (h, w), n in sorted(s.sizes.items())]
+    return dict(split=s.split, masks=r.total, counted=r.seen, void=float(r.void), classes=classes, sizes=sizes, problems=r.problems,
+                faults=[dict(image=f.image, mask=f.mask, line=f.line) for f in s.faults])
+
 @command
 def fcn_check(
-    data:Annotated[str, 'KIND:PATH (voc, nyud, siftflow, context, camvid, folder, scenes, ...), or a PATH that is recognised'],
-    out:Annotated[str, 'page to write']='fcn_check.html',
-    fix:Annotated[str, 'new folder for a repaired copy; the data themselves are never changed']=None,
-    overwrite:Annotated[bool, _OVERWRITE]=False,
+    data:Annotated[str|Path, _IN_PLACE, _KINDS],
+    out:Annotated[str|Path, _OF_OUTPUT, 'page to write']='fcn_check.html',
+    fix:Annotated[str|Path, _OF_OUTPUT, 'new folder for a repaired copy; the data themselves are never changed']=None,
+    overwrite:Annotated[bool, _OF_OUTPUT, _OVERWRITE]=False,
+    json:Annotated[bool, _OF_OUTPUT, _JSON]=False,
 ):
-    "Look at every image and mask before training. Exit code 1 where a training would fail or be fooled."
+    """Look at every image and mask before training. Exit code 1 where a training would fail or be fooled.
+
+    Examples:
+      fcn_check folder:my_data
+      fcn_check camvid:PATH --out camvid.html --fix mended"""
     from fcn_nb.core import check_overwrite, printable, write_file
     from fcn_nb.check import check_data, check_page, fix_data
     check_overwrite(out, overwrite)
@@ -314,10 +491,13 @@ def fcn_check(
     for line in found.problems: print(printable(f'PROBLEM: {line}'))
     write_file(out, check_page(found).encode())
     print(f'written: {printable(out)}')
+    told = dict(data=found.data, splits=[_split_found(s) for s in found.splits], notes=found.notes, problems=found.problems, page=out)
     if fix:
         done = fix_data(found, fix, lambda line: print(printable(line)))
+        told.update(fixed=dict(out=fix, changed=done['changed'], left_out=done['left out']))
         print(f'changed: {done["changed"]:,}, left out: {done["left out"]:,}; written: {printable(fix)}')
-    if found.problems: raise _Partly(f'{len(found.problems):,} of these would stop a training or fool it')
+    if found.problems: raise _Partly(f'{len(found.problems):,} of these would stop a training or fool it', told)
+    return told
 
 # %% ../nbs/16_cli.ipynb #9f17eaf7
 def _has_ended(out, checkpoint, resume, overwrite):
@@ -373,47 +553,67 @@ def _estimate(learn, epochs, layout):
     told = estimate(learn)
     print(told)
     print(f'{epochs} epochs: {epochs*told.epoch/60:.1f} minutes on {of_machine()}')
+    return dict(told._asdict(), epochs=epochs, machine=of_machine())
+
+def _write_settings(model, settings, facts):
+    "The settings of a training beside its model file: where they stand, or None after a line that says why not."
+    from fcn_nb.core import InputError, write_file
+    file = model.with_suffix('.json')
+    try: write_file(file, _settings_bytes('fcn_train', settings, **facts))
+    except (InputError, OSError) as e: return _complain('fcn_train', _line(e, file))
+    return file
 
 def _of_processes(bs, n): return '' if n == 1 else f'; batches of {n*bs}, {bs} for each of {n} processes'
 
 @command
 def fcn_train(
-    data:Annotated[str, 'KIND:PATH (voc, nyud, siftflow, context, camvid, folder, scenes, ...), or a PATH that is recognised'],
-    backbone:Annotated[str, 'classifier to start from: vgg16, mini, caffenet, ..., or one of torchvision']='vgg16',
-    weights:Annotated[str, "its weights: 'imagenet', 'scenes' (of the minis), or a .safetensors or .pth file; default: random"]=None,
-    stride:Annotated[int, 'stride of the finest score: 32, 16, 8 or 4']=8,
-    fc_width:Annotated[int, "width of fc6 and fc7; default: the weights' own, or 512 where they have none"]=None,
-    freeze:Annotated[int, 'blocks of a backbone with given weights that stay as they are, from the image on']=0,
-    recipe:Annotated[str, "'modern' (AdamW, one cycle), 'paper' (SGD, momentum 0.9), 'heavy' (the release's: with --bs 1) or 'scenes' (for mini)"]='modern',
-    inputs:Annotated[str, "what the net is shown: 'rgb' or 'grey' (one channel); of data with depth also 'rgbd' (log depth), 'hha' or 'rgb-hha'"]='rgb',
-    channels:Annotated[int, '3, or 1: the same as --inputs grey']=3,
-    labels:Annotated[str, "of data with two label sets: 'semantic', 'geometric' or 'both', a head for each; or '59' of context, '32' of camvid"]='semantic',
-    fusion:Annotated[str, "of what stands behind the colours: 'early', one net sees all, or 'late', a net of its own"]='early',
-    size:Annotated[str, "ROWSxCOLUMNS: train at this area, each image in its own shape; default: as they are"]=None,
-    epochs:Annotated[int, 'passes over the training set']=12,
-    bs:Annotated[int, 'images in a batch; of several processes (torchrun) in the part of each']=4,
-    lr:Annotated[float, "rate of new weights; default: the recipe's"]=None,
-    loss:Annotated[str, "'plain', 'weighted' (by median frequency), 'root' (by its square root), 'focal' or 'dice'"]='plain',
-    augment:Annotated[str, "'none', 'mirror', 'usual' (and scale), 'colour' (and colours) or 'paper' (mirror and shift); default: usual, of the paper's recipes none"]=None,
-    best:Annotated[bool, 'keep the epoch with the best mean IU on val, not the last one']=False,
-    patience:Annotated[int, 'end after so many epochs without a better one, and keep the best']=None,
-    device:Annotated[str, "'cpu', 'cuda', 'cuda:1', ...; default: the GPU if there is one"]=None,
-    estimate:Annotated[bool, 'print parameters, operations, memory and time for an epoch, measured on two steps, and stop']=False,
-    resume:Annotated[bool, 'go on where a training of the same words was interrupted; it ends with the same bits']=False,
-    every:Annotated[float, 'seconds from one checkpoint (OUT.resume) to the next; one is written after each epoch, and on Ctrl-C']=600,
-    layout:Annotated[str, "of numbers in memory: 'channels_last', 'plain', or 'auto', the faster one, measured at the start"]='auto',
-    seed:Annotated[int, 'of new weights, order and augmentation']=0,
-    out:Annotated[str, 'model file to write; beside it stand OUT.csv, a line an epoch, and while it runs OUT.resume']='fcn_model.safetensors',
-    overwrite:Annotated[bool, _OVERWRITE]=False,
+    data:Annotated[str|Path, _IN_PLACE, f'{_KINDS}; may come from --config']=None,
+    backbone:Annotated[str, _OF_NET, 'classifier to start from: vgg16, mini, caffenet, ..., or one of torchvision']='vgg16',
+    weights:Annotated[str|Path, _OF_NET, "its weights: 'imagenet', 'scenes' (of the minis), or a .safetensors or .pth file; default: random"]=None,
+    stride:Annotated[int, _OF_NET, 'stride of the finest score: 32, 16, 8 or 4']=8,
+    fc_width:Annotated[int, _OF_NET, "width of fc6 and fc7; default: the weights' own, or 512 where they have none"]=None,
+    freeze:Annotated[int, _OF_NET, 'blocks of a backbone with given weights that stay as they are, from the image on']=0,
+    recipe:Annotated[str, _OF_TRAINING, "'modern' (AdamW, one cycle), 'paper' (SGD, momentum 0.9), 'heavy' (the release's: with --bs 1) or 'scenes' (for mini)"]='modern',
+    inputs:Annotated[str, _OF_DATA, "what the net is shown: 'rgb' or 'grey' (one channel); of data with depth also 'rgbd' (log depth), 'hha' or 'rgb-hha'"]='rgb',
+    channels:Annotated[int, _OF_DATA, '3, or 1: the same as --inputs grey']=3,
+    labels:Annotated[str, _OF_DATA, "of data with two label sets: 'semantic', 'geometric' or 'both', a head for each; or '59' of context, '32' of camvid"]='semantic',
+    fusion:Annotated[str, _OF_NET, "of what stands behind the colours: 'early', one net sees all, or 'late', a net of its own"]='early',
+    size:Annotated[str, _OF_DATA, "ROWSxCOLUMNS: train at this area, each image in its own shape; default: as they are"]=None,
+    epochs:Annotated[int, _OF_TRAINING, 'passes over the training set']=12,
+    bs:Annotated[int, _OF_TRAINING, 'images in a batch; of several processes (torchrun) in the part of each']=4,
+    lr:Annotated[float, _OF_TRAINING, "rate of new weights; default: the recipe's"]=None,
+    loss:Annotated[str, _OF_TRAINING, "'plain', 'weighted' (by median frequency), 'root' (by its square root), 'focal' or 'dice'"]='plain',
+    augment:Annotated[str, _OF_DATA, "'none', 'mirror', 'usual' (and scale), 'colour' (and colours) or 'paper' (mirror and shift); default: usual, of the paper's recipes none"]=None,
+    best:Annotated[bool, _OF_TRAINING, 'keep the epoch with the best mean IU on val, not the last one']=False,
+    patience:Annotated[int, _OF_TRAINING, 'end after so many epochs without a better one, and keep the best']=None,
+    device:Annotated[str, _OF_RUN, "'cpu', 'cuda', 'cuda:1', ...; default: the GPU if there is one"]=None,
+    estimate:Annotated[bool, _OF_RUN, 'print parameters, operations, memory and time for an epoch, measured on two steps, and stop']=False,
+    resume:Annotated[bool, _OF_RUN, 'go on where a training of the same words was interrupted; it ends with the same bits']=False,
+    every:Annotated[float, _OF_RUN, 'seconds from one checkpoint (OUT.resume) to the next; one is written after each epoch, and on Ctrl-C']=600,
+    layout:Annotated[str, _OF_RUN, "of numbers in memory: 'channels_last', 'plain', or 'auto', the faster one, measured at the start"]='auto',
+    seed:Annotated[int, _OF_TRAINING, 'of new weights, order and augmentation']=0,
+    out:Annotated[str|Path, _OF_OUTPUT, 'model file to write; beside it stand OUT.csv, a line an epoch, OUT.json, the settings, and while it runs OUT.resume']='fcn_model.safetensors',
+    overwrite:Annotated[bool, _OF_OUTPUT, _OVERWRITE]=False,
+    config:Annotated[str|Path, _OF_RUN, 'OUT.json of another training: the same settings, but for those that are typed besides']=None,
+    json:Annotated[bool, _OF_OUTPUT, _JSON]=False,
 ):
-    "Train an FCN; at the end score it on val against full-size masks and write the model file."
+    """Train an FCN; at the end score it on val against full-size masks and write the model file.
+
+    Examples:
+      fcn_train folder:my_data --weights imagenet --size 240x320
+      fcn_train scenes:200 --backbone mini --weights scenes --recipe scenes
+      fcn_train --config fcn_model.json --seed 1 --out again.safetensors"""
+    settings = dict(locals())                   # as they were given
     from fcn_nb.core import InputError, alone, memory_errors, printable
+    if data is None: raise InputError(f'DATA is missing: wants {_KINDS}')
     out = _model_path(out, overwrite, weights)
     checkpoint = out.with_suffix('.resume')
     from fcn_nb.ranks import largest, rank, world_size
     first = rank() == 0            # of several processes that train together: it alone writes
     ended, = largest(int(bool(first and _has_ended(out, checkpoint, resume, overwrite))))
-    if ended: return print(f'{printable(out)}: this training has ended')
+    if ended:
+        print(f'{printable(out)}: this training has ended')
+        return dict(model=out, ended_before=True)
     if first and resume and not checkpoint.exists(): print(f'{printable(checkpoint)}: is not there, so it begins')
     size = _size(size)
     inputs = _inputs(inputs, channels)
@@ -433,10 +633,13 @@ def fcn_train(
     device = _device(device)
     data = recognise(data)
     train, val = (open_pairs(data, split, size, inputs=inputs, labels=labels) for split in ('train', 'val'))
+    facts = dict(fingerprint=_fingerprint(train), processes=world_size())
+    for line in _changes(config, data, **facts) if config and first else ():
+        _complain('fcn_train', f'{printable(config)}: {printable(line)}; the model will not be the same')
     dls = make_dls(train, val, bs, augment=augment, seed=seed, device=device)
     freeze = freeze if weights else 0
     watch = [KeepBest(patience=patience)] if best or patience else []
-    told = dict(data=data, fingerprint=_fingerprint(train), backbone=backbone, weights=weights, stride=stride, fc_width=fc_width,
+    told = dict(data=data, fingerprint=facts['fingerprint'], backbone=backbone, weights=weights, stride=stride, fc_width=fc_width,
                 freeze=freeze, recipe=recipe, inputs=inputs, labels=labels, fusion=fusion, size=size, epochs=epochs, bs=bs, lr=lr,
                 loss=loss, augment=augment, best=best, patience=patience, layout=layout, seed=seed)
     learn = fcn_learner(dls, backbone, stride, fc_width, weights, recipe, lr, seed=seed, freeze=freeze, fusion=fusion,
@@ -457,16 +660,21 @@ def fcn_train(
             if checkpoint.exists(): print(f'{printable(checkpoint)}: the same words with --resume go on from here')
             raise
     learn.model.meta['training'] = dict(
-        data=data, images=len(train), fingerprint=_fingerprint(train), recipe=recipe, lr=learn.lr[2], epochs=len(learn.recorder.values),
+        data=data, images=len(train), fingerprint=facts['fingerprint'], recipe=recipe, lr=learn.lr[2], epochs=len(learn.recorder.values),
         bs=bs, **({'processes': world_size()} if world_size() > 1 else {}), freeze=freeze, augment=augment, loss=loss, seed=seed,
         best=best or bool(patience), layout=next(k for k, v in LAYOUTS.items() if v == learn.layout), **learn.last_metrics())
     kept, message = keep_model(learn.model, out, overwrite) if first else (out, '')
     if message: _complain('fcn_train', message)
+    settings.update(data=data, augment=augment, layout=learn.model.meta['training']['layout'])        # as it came out
+    beside = first and kept and _write_settings(kept, settings, facts)
     if kept == out and first:
         with suppress(OSError): checkpoint.unlink()
-    print(f'val, against full-size masks:\n{_score(learn, data, kept)}')
-    if kept != out: raise _Partly
+    found, names = _score(learn, data, kept, beside)
+    print(f'val, against full-size masks:\n{_tables(found, names)}')
+    result = dict(model=kept, settings=beside, log=out.with_suffix('.csv'), training=learn.model.meta['training'], val=_scores(found, names))
+    if kept != out or first and not beside: raise _Partly('', result)
     print(f'written: {printable(out)}')
+    return result
 
 # %% ../nbs/16_cli.ipynb #6c1d0e01
 # Points of mean IU. The release's figures have been measured again by others, with the authors' weights, to 0.03; decoders
@@ -487,7 +695,7 @@ def _published(net, data, split):
         raise InputError(f'--expect: the figure of {net}, {mean_iu} ({source}), is of {r.data}:PATH --split {own}')
     return mean_iu, _TOLERANCE.get(source, _OF_PAPERS), DATA_SETS[r.data].images[own], source
 
-def _compare(published, matrix, images):
+def _compare(published, matrix, images, told):
     "Print that a score is the published one; exit code 1, with the reasons, if it is not."
     expected, tolerance, wanted, source = published
     off = 100*matrix.mean_iu-expected
@@ -495,21 +703,27 @@ def _compare(published, matrix, images):
     why = []
     if images != wanted: why.append(f'{images:,} images, the published split has {wanted:,}')
     if not abs(off) <= tolerance: why.append(f'{abs(off):.2f} too {"low" if off < 0 else "high"}')
-    if why: raise _Partly(f'FAIL: {line}: {"; ".join(why)}')
+    told.update(expected=dict(mean_iu=expected/100, tolerance=tolerance/100, images=wanted, source=source, passed=not why))
+    if why: raise _Partly(f'FAIL: {line}: {"; ".join(why)}', told)
     print(f'PASS: {line}, {images:,} images')
 
 # %% ../nbs/16_cli.ipynb #fee42531
 @command
 def fcn_eval(
-    model:Annotated[str, _MODEL, '--caffe'],
-    data:Annotated[str, 'KIND:PATH (voc, nyud, siftflow, context, camvid, folder, scenes, ...), or a PATH that is recognised'],
-    split:Annotated[str, 'train, val or test; seg11valid of voc, trainval of nyud and siftflow, any NAME that has a NAME.txt']='val',
-    absent:Annotated[str, "absent classes: 'nan' not counted, 'zero' counted as 0, 'skip' not even if predicted"]='nan',
-    caffe:Annotated[str, _CAFFE]=None,
-    net:Annotated[str, _NET]=None,
-    expect:Annotated[bool, "say whether the published mean IU of the authors' net came out; exit code 1 if not"]=False,
+    model:Annotated[str|Path, _IN_PLACE, _MODEL, '--caffe'],
+    data:Annotated[str|Path, _IN_PLACE, _KINDS],
+    split:Annotated[str, _OF_DATA, 'train, val or test; seg11valid of voc, trainval of nyud and siftflow, any NAME that has a NAME.txt']='val',
+    absent:Annotated[str, _SCORING, "absent classes: 'nan' not counted, 'zero' counted as 0, 'skip' not even if predicted"]='nan',
+    caffe:Annotated[str|Path, _OF_NET, _CAFFE]=None,
+    net:Annotated[str, _OF_NET, _NET]=None,
+    expect:Annotated[bool, _SCORING, "say whether the published mean IU of the authors' net came out; exit code 1 if not"]=False,
+    json:Annotated[bool, _OF_OUTPUT, _JSON]=False,
 ):
-    "Score a model against full-size masks: the paper's four metrics, and every class."
+    """Score a model against full-size masks: the paper's four metrics, and every class.
+
+    Examples:
+      fcn_eval fcn_model.safetensors folder:my_data --json
+      fcn_eval --caffe fcn8s-heavy-pascal.caffemodel --net fcn8s voc:PATH"""
     from fcn_nb.core import InputError
     from fcn_nb.data import check_masks, one_headed
     from fcn_nb.datasets import open_pairs, recognise
@@ -529,7 +743,9 @@ def fcn_eval(
         if looked.fooled: raise InputError(f'{data}: {looked.problems[0]}')     # else any net would score 100
     found = evaluate(fcn, pairs, absent=absent)
     print(_tables(found, pairs.names))
-    if expect: _compare(published, found[0] if isinstance(found, list) else found, len(pairs))
+    told = dict(model=model or caffe, data=data, split=split, images=len(pairs), scores=_scores(found, pairs.names))
+    if expect: _compare(published, found[0] if isinstance(found, list) else found, len(pairs), told)
+    return told
 
 # %% ../nbs/16_cli.ipynb #6c1d0005
 def _images_of(paths):
@@ -597,19 +813,26 @@ def _segmented(fcn, files, out, overwrite, tile):
 
 @command
 def fcn_predict(
-    model:Annotated[str, _MODEL, '--caffe'],
-    images:Annotated[list, 'images, or folders of them'],
-    out:Annotated[str, 'folder for NAME.png (palette PNG of ids) and NAME_overlay.jpg']='predictions',
-    caffe:Annotated[str, _CAFFE]=None,
-    net:Annotated[str, _NET]=None,
-    tile:Annotated[int, 'side of a tile in pixels: the net looks at one at a time, with the scores of the whole; a TIFF of more than 100,000,000 pixels becomes NAME.tif']=None,
-    overwrite:Annotated[bool, _OVERWRITE]=False,
+    model:Annotated[str|Path, _IN_PLACE, _MODEL, '--caffe'],
+    images:Annotated[list, _IN_PLACE, 'images, or folders of them'],
+    out:Annotated[str|Path, _OF_OUTPUT, 'folder for NAME.png (palette PNG of ids) and NAME_overlay.jpg']='predictions',
+    caffe:Annotated[str|Path, _OF_NET, _CAFFE]=None,
+    net:Annotated[str, _OF_NET, _NET]=None,
+    tile:Annotated[int, _OF_RUN, 'side of a tile in pixels: the net looks at one at a time, with the scores of the whole; a TIFF of more than 100,000,000 pixels becomes NAME.tif']=None,
+    overwrite:Annotated[bool, _OF_OUTPUT, _OVERWRITE]=False,
+    json:Annotated[bool, _OF_OUTPUT, f'{_JSON}; in one process']=False,
 ):
     """Segment images, each at its own size; one that cannot be segmented is told, and the others go on.
-    What an earlier start made of the same model and image is left as it is."""
+    What an earlier start made of the same model and image is left as it is.
+
+    Examples:
+      fcn_predict fcn_model.safetensors image.jpg folder --out masks
+      fcn_predict --caffe fcn8s-heavy-pascal.caffemodel --net fcn8s *.jpg
+      fcn_predict fcn_model.safetensors aerial.tif --tile 1024"""
     from fcn_nb.core import InputError, printable, progress
     if tile is not None and tile < 1: raise InputError(f'--tile {tile}: wants 1 or more pixels')
     from fcn_nb.ranks import rank, total, world_size
+    if json and world_size() > 1: raise InputError('--json: is for one process; each would know of its own images alone')
     fcn = _open_model(model, caffe, net)
     if tile is not None: _check_tile(fcn, tile)
     files = _images_of(images)
@@ -617,14 +840,17 @@ def fcn_predict(
     heads = 1 if isinstance(fcn.config['classes'], int) else len(fcn.config['classes'])
     _check_outputs(files, out, overwrite, [p for p in (model, caffe) if p], heads)
     _check_folder(out)
-    failed, before, kinds = 0, 0, set()
+    failed, before, kinds, told = 0, 0, set(), []
     mine = files[rank()::world_size()]                                 # of several processes each takes every n-th
     for f, made, was_there in progress(_segmented(fcn, mine, out, overwrite, tile), 'segmenting', len(mine), ' images'):
         before += was_there
         if isinstance(made, Exception):
             failed += 1
             _complain('fcn_predict', _line(made, f))
-        else: kinds.add(made[0].suffix)
+            told.append(dict(image=f, files=[], done_before=False, error=_line(made, f)))
+        else:
+            kinds.add(made[0].suffix)
+            told.append(dict(image=f, files=made, done_before=was_there, error=None))
     failed, before = total(failed), total(before)
     segmented = len(files)-failed
     if segmented:
@@ -632,43 +858,76 @@ def fcn_predict(
         names = dict(zip(('.png', '.tif'), ('NAME.png and NAME_overlay.jpg', 'NAME.tif')))
         print(f'{segmented} {images} -> {printable(out)}/{", ".join(text for kind, text in names.items() if kind in kinds)}')
     if before: print(f'{before} of them had been segmented before')
-    if failed: raise _Partly(f'{failed} of {len(files)} images could not be segmented')
+    told = dict(model=model or caffe, out=out, images=told)
+    if failed: raise _Partly(f'{failed} of {len(files)} images could not be segmented', told)
+    return told
 
 # %% ../nbs/16_cli.ipynb #16d00001
+def _model_found(fcn, file):
+    "What `fcn_info` tells, as data; `nets` is empty for an ONNX file, `classes` has a list for each head."
+    from fcn_nb.core import heads_of
+    from fcn_nb.models import streams
+    nets = [dict(config=net.config, parameters=sum(p.numel() for p in net.parameters()), trained=net.trained) for net in streams(fcn)]
+    counts = fcn.config['classes'] if isinstance(fcn.config['classes'], tuple) else [fcn.config['classes']]
+    names = fcn.meta.get('names')
+    classes = heads_of(names) if names else [None]*len(counts)
+    meta = {k: v for k, v in fcn.meta.items() if k not in ('names', 'training')}
+    return dict(model=file, nets=nets, heads=[dict(classes=n, names=of_head) for n, of_head in zip(counts, classes)],
+                preprocess=fcn.preprocess.config, training=fcn.meta.get('training'), meta=meta)
+
 @command
 def fcn_info(
-    model:Annotated[str, _MODEL, '--caffe'],
-    caffe:Annotated[str, _CAFFE]=None,
-    net:Annotated[str, _NET]=None,
+    model:Annotated[str|Path, _IN_PLACE, _MODEL, '--caffe'],
+    caffe:Annotated[str|Path, _OF_NET, _CAFFE]=None,
+    net:Annotated[str, _OF_NET, _NET]=None,
+    json:Annotated[bool, _OF_OUTPUT, _JSON]=False,
 ):
-    "What a model is made of, what it knows and sees, and how it was trained."
+    """What a model is made of, what it knows and sees, and how it was trained.
+
+    Examples:
+      fcn_info fcn_model.safetensors
+      fcn_info --caffe fcn8s-heavy-pascal.caffemodel --net fcn8s --json"""
     fcn = _open_model(model, caffe, net)
     from fcn_nb.predict import model_info
     print(model_info(fcn))
+    return _model_found(fcn, model or caffe)
 
 # %% ../nbs/16_cli.ipynb #14e10001
 @command
 def fcn_bench(
     row:Annotated[_Word, 'one of the rows; default: all']=None,
-    list:Annotated[bool, 'print what there is, and do nothing']=False,
-    peer:Annotated[str, "folder of pytorch-fcn's unpacked source (torchfcn-1.9.7); default: the same net built of our parts"]=None,
-    rounds:Annotated[int, 'at most so many of each row, until the spread is under a tenth']=9,
+    list:Annotated[bool, _OF_OUTPUT, 'print what there is, and do nothing']=False,
+    peer:Annotated[str|Path, _OF_RUN, "folder of pytorch-fcn's unpacked source (torchfcn-1.9.7); default: the same net built of our parts"]=None,
+    rounds:Annotated[int, _OF_RUN, 'at most so many of each row, until the spread is under a tenth']=9,
+    json:Annotated[bool, _OF_OUTPUT, _JSON]=False,
 ):
-    "How fast this machine does it, as ratios to what others do; nothing else should run beside it."
+    """How fast this machine does it, as ratios to what others do; nothing else should run beside it.
+
+    Examples:
+      fcn_bench --list
+      fcn_bench hha --rounds 3 --json"""
     from fcn_nb.core import InputError
-    from fcn_nb.speed import ROWS, Bench, bench_rows
-    if list: return print('\n'.join(f'{name:14} {row.what}, against {row.against}' for name, row in ROWS.items()))
+    from fcn_nb.speed import ROWS, Bench, bench_rows, of_machine, verdict
+    rows = {name: dict(row=name, what=r.what, against=r.against, unit=r.unit, least=r.least, goal=r.goal, more=r.more) for name, r in ROWS.items()}
+    if list:
+        print('\n'.join(f'{name:14} {row.what}, against {row.against}' for name, row in ROWS.items()))
+        return dict(rows=[*rows.values()])
     if rounds < 1: raise InputError(f'--rounds {rounds}: wants 1 or more')
     if not peer: print("the peer is built of our parts: the release's padding, dense transposed convolutions")
-    bench_rows([row] if row else None, Bench(peer, least=min(3, rounds), most=rounds), say=partial(print, flush=True))
+    found = bench_rows([row] if row else None, Bench(peer, least=min(3, rounds), most=rounds), say=partial(print, flush=True))
+    return dict(machine=of_machine(), rows=[dict(rows[name], **m._asdict(), verdict=verdict(ROWS[name], m)) for name, m in found.items()])
 
 # %% ../nbs/16_cli.ipynb #6c1d0e02
 @command
 def fcn_data(
-    name:Annotated[str, "'list', or a name in it: voc2012, voc2011, sbd, nyud, siftflow, context, camvid, ..."],
-    out:Annotated[str, 'folder for the files and what is in them']='data',
+    name:Annotated[str, _IN_PLACE, "'list', or a name in it: voc2012, voc2011, sbd, nyud, siftflow, context, camvid, ..."],
+    out:Annotated[str|Path, _OF_OUTPUT, 'folder for the files and what is in them']='data',
 ):
-    "A data set from its publisher: the download goes on where it broke off, is checked and unpacked."
+    """A data set from its publisher: the download goes on where it broke off, is checked and unpacked.
+
+    Examples:
+      fcn_data list
+      fcn_data voc2012 --out voc"""
     from fcn_nb.download import ARCHIVES, download, known
     if name != 'list':
         print(f'{name}: {download(name, out)}')
