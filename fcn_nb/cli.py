@@ -571,6 +571,7 @@ def fcn_train(
     backbone:Annotated[str, _OF_NET, 'classifier to start from: vgg16, mini, caffenet, ..., or one of torchvision']='vgg16',
     weights:Annotated[str|Path, _OF_NET, "its weights: 'imagenet', 'scenes' (of the minis), or a .safetensors or .pth file; default: random"]=None,
     stride:Annotated[int, _OF_NET, 'stride of the finest score: 32, 16, 8 or 4']=8,
+    start:Annotated[str|Path, _OF_NET, 'model file to go on from, with its classes and what it sees, in place of --backbone and --weights']=None,
     fc_width:Annotated[int, _OF_NET, "width of fc6 and fc7; default: the weights' own, or 512 where they have none"]=None,
     freeze:Annotated[int, _OF_NET, 'blocks of a backbone with given weights that stay as they are, from the image on']=0,
     recipe:Annotated[str, _OF_TRAINING, "'modern' (AdamW, one cycle), 'paper' (SGD, momentum 0.9), 'heavy' (the release's: with --bs 1) or 'scenes' (for mini)"]='modern',
@@ -606,7 +607,7 @@ def fcn_train(
     settings = dict(locals())                   # as they were given
     from fcn_nb.core import InputError, alone, memory_errors, printable
     if data is None: raise InputError(f'DATA is missing: wants {_KINDS}')
-    out = _model_path(out, overwrite, weights)
+    out = _model_path(out, overwrite, start or weights)
     checkpoint = out.with_suffix('.resume')
     from fcn_nb.ranks import largest, rank, world_size
     first = rank() == 0            # of several processes that train together: it alone writes
@@ -618,6 +619,7 @@ def fcn_train(
     size = _size(size)
     inputs = _inputs(inputs, channels)
     _weights_exist(weights)
+    if start and (weights or fc_width): raise InputError(f'--start {start}: goes on with a net as it is; leave out --weights and --fc_width')
     _check_numbers(lr, seed, stride=stride, fc_width=fc_width, freeze=freeze, epochs=epochs, bs=bs, patience=patience)
     from fcn_nb.data import AUGMENTS, make_dls
     from fcn_nb.datasets import open_pairs, recognise
@@ -625,30 +627,32 @@ def fcn_train(
     from fcn_nb.learner import LAYOUTS, KeepBest, RECIPES, fcn_learner
     from fcn_nb.losses import LOSSES
     from fcn_nb.models import streams
-    from fcn_nb.predict import keep_model
+    from fcn_nb.predict import keep_model, load_model
     from fcn_nb.resume import Checkpoints
     augment = augment or ('none' if recipe in ('paper', 'heavy') else 'usual')
     for option, given, known in (('recipe', recipe, RECIPES), ('loss', loss, LOSSES), ('augment', augment, AUGMENTS), ('layout', layout, ('auto', *LAYOUTS))):
         if given not in known: raise InputError(f'--{option} {given}: there is {", ".join(known)}')
     device = _device(device)
     data = recognise(data)
-    train, val = (open_pairs(data, split, size, inputs=inputs, labels=labels) for split in ('train', 'val'))
+    earlier = load_model(start) if start else None
+    seen = dict(inputs=inputs, labels=labels) | (_seen_by(earlier) if start else {})
+    train, val = (open_pairs(data, split, size, **seen) for split in ('train', 'val'))
     facts = dict(fingerprint=_fingerprint(train), processes=world_size())
     for line in _changes(config, data, **facts) if config and first else ():
         _complain('fcn_train', f'{printable(config)}: {printable(line)}; the model will not be the same')
     dls = make_dls(train, val, bs, augment=augment, seed=seed, device=device)
-    freeze = freeze if weights else 0
+    freeze = freeze if weights or start else 0
     watch = [KeepBest(patience=patience)] if best or patience else []
-    told = dict(data=data, fingerprint=facts['fingerprint'], backbone=backbone, weights=weights, stride=stride, fc_width=fc_width,
-                freeze=freeze, recipe=recipe, inputs=inputs, labels=labels, fusion=fusion, size=size, epochs=epochs, bs=bs, lr=lr,
+    told = dict(data=data, fingerprint=facts['fingerprint'], backbone=backbone, weights=weights, stride=stride, start=start, fc_width=fc_width,
+                freeze=freeze, recipe=recipe, **seen, fusion=fusion, size=size, epochs=epochs, bs=bs, lr=lr,
                 loss=loss, augment=augment, best=best, patience=patience, layout=layout, seed=seed)
-    learn = fcn_learner(dls, backbone, stride, fc_width, weights, recipe, lr, seed=seed, freeze=freeze, fusion=fusion,
+    learn = fcn_learner(dls, earlier or backbone, stride, fc_width, weights, recipe, lr, seed=seed, freeze=freeze, fusion=fusion,
                         loss_func=loss, cbs=[*watch, Distributed()])
     blocks = len(streams(learn.model)[0].backbone)
     if first: _check_room(out, learn.model)
     numbers = sum(p.numel() for p in learn.model.parameters())
     held = f', {freeze} of {blocks} blocks held' if freeze else ''
-    print(f'FCN-{stride}s, {numbers:,} weights{held}; '
+    print(f'FCN-{streams(learn.model)[0].config["stride"]}s, {numbers:,} weights{held}; '
           f'{len(train)} images to learn from, {len(val)} to check on{_of_processes(bs, world_size())}')
     if estimate: return _estimate(learn, epochs, layout)
     goes_on, = largest(int(first and resume and checkpoint.exists()))      # the first process knows; the others may lie on another disk
