@@ -823,6 +823,7 @@ def fcn_predict(
     caffe:Annotated[str|Path, _OF_NET, _CAFFE]=None,
     net:Annotated[str, _OF_NET, _NET]=None,
     tile:Annotated[int, _OF_RUN, 'side of a tile in pixels: the net looks at one at a time, with the scores of the whole; a TIFF of more than 100,000,000 pixels becomes NAME.tif']=None,
+    colours:Annotated[str, _OF_OUTPUT, "of the classes: 'own', or 'safe', told apart by people who lack a kind of cone too"]='own',
     overwrite:Annotated[bool, _OF_OUTPUT, _OVERWRITE]=False,
     json:Annotated[bool, _OF_OUTPUT, f'{_JSON}; in one process']=False,
 ):
@@ -833,7 +834,8 @@ def fcn_predict(
       fcn_predict fcn_model.safetensors image.jpg folder --out masks
       fcn_predict --caffe fcn8s-heavy-pascal.caffemodel --net fcn8s *.jpg
       fcn_predict fcn_model.safetensors aerial.tif --tile 1024"""
-    from fcn_nb.core import InputError, printable, progress
+    from fcn_nb.core import InputError, printable, progress, safe_palette
+    if colours not in ('own', 'safe'): raise InputError(f'--colours {colours}: there is own, safe')
     if tile is not None and tile < 1: raise InputError(f'--tile {tile}: wants 1 or more pixels')
     from fcn_nb.ranks import rank, total, world_size
     if json and world_size() > 1: raise InputError('--json: is for one process; each would know of its own images alone')
@@ -841,7 +843,9 @@ def fcn_predict(
     if tile is not None: _check_tile(fcn, tile)
     files = _images_of(images)
     out = Path(out)
-    heads = 1 if isinstance(fcn.config['classes'], int) else len(fcn.config['classes'])
+    classes = fcn.config['classes']
+    heads = 1 if isinstance(classes, int) else len(classes)
+    if colours == 'safe': fcn.meta['colors'] = safe_palette(classes).tolist() if heads == 1 else [safe_palette(k).tolist() for k in classes]
     _check_outputs(files, out, overwrite, [p for p in (model, caffe) if p], heads)
     _check_folder(out)
     failed, before, kinds, told = 0, 0, set(), []
