@@ -276,7 +276,7 @@ def fcn_reproduce(
 ):
     "A table or figure of the paper, ours beside theirs. By default Table 2: FCN-32s, 16s, 8s and the controls."
     from fcn_nb.core import InputError, printable, rng
-    from fcn_nb.experiments import EXPERIMENTS, SIZES, experiment_list, reproduce, reproduce_classifier, reproduce_table
+    from fcn_nb.experiments import EXPERIMENTS, SIZES, experiment_list, reproduce, reproduce_classifier, reproduce_nets, reproduce_table
     if list: return print(experiment_list())
     if what not in EXPERIMENTS: raise InputError(f'{what}: there is {", ".join(EXPERIMENTS)}')
     if size not in SIZES: raise InputError(f'--size {size}: there is {", ".join(SIZES)}')
@@ -285,6 +285,9 @@ def fcn_reproduce(
     if what == 'classifier':
         if data is not None or seeds != 1: raise InputError('classifier: takes no --data and no --seeds')
         return reproduce_classifier(out, seed, size, say=say, overwrite=overwrite, arch=arch)
+    if what == 'nets':
+        if data is not None or seeds != 1: raise InputError('nets: takes no --data and no --seeds')
+        return reproduce_nets(out, seed, size, say=say, overwrite=overwrite)
     if what == 'table2' and data is None and seeds == 1:
         say('Seven nets learn to draw, from a classifier that is ready. Times count from the start.')
         results = reproduce(out, seed, size, say=say, overwrite=overwrite)
