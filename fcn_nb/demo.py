@@ -320,7 +320,7 @@ _BODY = """<h1>What is where</h1><p class="sub">A fully convolutional net on an 
 net see for this pixel, and which classes does it weigh there?</p><div id="weights"></div></div></div>"""
 
 _SCRIPT = """
-const $ = id => document.getElementById(id), COLOURS = ['#fff', '#ffe119', '#ff5050', '#42d4f4', '#f58231']
+const $ = id => document.getElementById(id), COLOURS = ['#42d4f4', '#ffe119', '#ff5050', '#fff', '#f58231']
 let image = null, view = VIEWS[0], at = null, shown = null, turn = 0
 function put(box, tag, text = '', style = {}) {
   const e = box.appendChild(document.createElement(tag))
@@ -363,7 +363,7 @@ async function steps(mine, load) {           // a later wish overtakes an earlie
   if (mine != turn) return
   shown = answer; paint(); clear()
   rows($('shares'), shown.shares)
-  $('note').textContent = `${view}. ${shown.note}`
+  $('note').textContent = `${view} on ${shown.note}`
   if (at) { const place = await ask('look', JSON.stringify({image, view, y: at[0], x: at[1]})); if (mine == turn) { clear(); mark(place) } }
 }
 async function go(load) {
