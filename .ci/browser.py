@@ -29,7 +29,7 @@ SETTINGS = {    # JupyterLab draws only the cells in sight, unless it is told so
 STATE = """() => jupyterapp.shell.currentWidget.content.widgets.map(w => ({
     id: w.model.id, kind: w.model.type, empty: !w.model.sharedModel.source.trim(), count: w.model.executionCount ?? null,
     waits: w.prompt === '*' || (w.node.querySelector('.jp-InputPrompt')?.textContent ?? '').includes('*'),
-    collapsed: !!w.headingCollapsed, hidden: w.isHidden || w.node.offsetParent === null,
+    hidden: w.isHidden || w.node.offsetParent === null,
     images: [...w.node.querySelectorAll('.jp-OutputArea img, .jp-OutputArea svg')].map(i => i.tagName === 'svg' || i.naturalWidth > 0),
     errors: [...w.node.querySelectorAll('[data-mime-type="application/vnd.jupyter.error"], [data-mime-type="application/vnd.jupyter.stderr"]')]
         .map(e => e.textContent.trim().slice(-300))}))"""
@@ -109,8 +109,8 @@ def run_all(page, limit):
 def problems(before, cells, wanted, collapsed, in_time, limit):
     "What is wrong with a notebook that was run."
     found = [] if in_time else [f'not done after {limit} s']
-    opened = {c['id']: c for c in before}
-    found += [f'{k}: the heading is stored collapsed and stands open' for k in collapsed if not opened[k]['collapsed']]
+    below = {c['id']: after for c, after in zip(before, before[1:])}
+    found += [f'{k}: the heading is stored collapsed and stands open' for k in collapsed if not below[k]['hidden']]
     for c in cells:
         found += [f'{c["id"]}: {text}' for text in c['errors']]
         if c['kind'] == 'code' and not c['empty'] and not c['count']: found.append(f'{c["id"]}: was not run')
