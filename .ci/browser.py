@@ -4,7 +4,8 @@
     python .ci/browser.py [NAME ...] --out DIR [--limit 600] [--chromium PATH]
 
 NAME: a notebook such as 01_filters, index, or `demo`, the page of fcn_demo; default: index, one of each floor, and demo.
-A notebook is opened in a copy of the tree, its outputs are cleared, and Run All Cells is chosen in the menu. A line each: seconds,
+A notebook is opened in a copy of the tree, where it is without the cells that nbdev_test leaves out (flagged slow, cuda; --slow keeps
+them); its outputs are cleared, and Run All Cells is chosen in the menu. A line each: seconds,
 cells run, images seen. It fails where a cell was not run or shows an error or a red box of stderr, where an image that is stored in
 the notebook does not come out again, where a heading that is stored collapsed stands open, and where the browser asked for anything
 that is not on this machine. DIR gets screenshots: NAME.png with its first image, NAME-end.png. Exit status 1 if any failed.
@@ -14,9 +15,9 @@ Wants `pip install -e '.[dev,browser]'` and a Chromium (Debian's package chromiu
 import argparse, contextlib, json, os, re, secrets, shutil, socket, subprocess, sys, tempfile, time, urllib.request
 from pathlib import Path
 from playwright.sync_api import Error, sync_playwright
-from checks import NBS, copy_tree
+from checks import NBS, cfg, copy_tree
 
-# one of each floor whose cells all run in a minute or so: none of them is flagged slow
+# one of each floor, of those that take a minute or so
 NAMES = ('index', '00b_ranks', '01_filters', '02_convolutionalize', '03_upsampling', '04_losses', '05_backbones', '06c_export', '07_metrics',
          '08_scenes', '09b_foreign', '10b_download', '11_check', '12b_resume', '13b_large', '14_caffe', '15b_classifiers', '16b_demo', 'demo')
 QUIET = 8       # seconds without a running cell: between two cells a kernel is idle for a moment
@@ -87,6 +88,13 @@ class Lab:
         for session in self.ask('sessions'): self.ask(f'sessions/{session["id"]}', 'DELETE')
 
 def has_image(cell): return any(k.startswith('image/') for o in cell.get('outputs', ()) for k in o.get('data', {}))
+
+def leave_out(nb):
+    "Write a notebook of the copy without the cells that nbdev_test does not run."
+    told = json.loads(nb.read_text(encoding='utf-8'))
+    flag = re.compile(rf'^#\s*\|\s*({"|".join(cfg["tst_flags"].split())})\b', re.M)
+    told['cells'] = [c for c in told['cells'] if c['cell_type'] != 'code' or not flag.search(''.join(c['source']))]
+    nb.write_text(json.dumps(told), encoding='utf-8')
 
 def stored(nb):
     "(ids of cells whose stored output is an image, ids of headings that are stored collapsed) of a notebook."
@@ -174,6 +182,7 @@ def demo(page, tree, env, out):
         page.set_input_files('#file', NBS/'images'/'fig4.png')
         changed(page, second, 'a file')
         must('fig4.png: ' in page.inner_text('#note') and not page.inner_text('#error'), 'a file is not shown')
+        must('Row' not in page.inner_text('#told') and not page.locator('.box').count(), 'the pixel of the last image is still told')
         page.screenshot(path=out/'demo-file.png')
     return f'{done} things looked at', found
 
@@ -192,6 +201,7 @@ def main():
     p.add_argument('names', nargs='*', default=NAMES, metavar='NAME', help='default: '+' '.join(NAMES))
     p.add_argument('--out', type=Path, required=True, help='folder for the screenshots')
     p.add_argument('--limit', type=int, default=600, help='seconds for a notebook')
+    p.add_argument('--slow', action='store_true', help='run the cells flagged slow and cuda too')
     p.add_argument('--chromium', default=shutil.which('chromium') or shutil.which('chromium-browser'), help='the browser')
     args = p.parse_args()
     unknown = [o for o in args.names if o != 'demo' and not (NBS/f'{o}.ipynb').exists()]
@@ -204,6 +214,8 @@ def main():
         tree = tmp/'tree'
         tree.mkdir()
         copy_tree(tree)
+        if not args.slow:
+            for name in {*args.names} - {'demo'}: leave_out(tree/NBS.name/f'{name}.ipynb')
         env = environment(tree, tmp)
         browser = playwright.chromium.launch(executable_path=args.chromium, args=['--no-sandbox'])
         lab = Lab(tree, env, log)

@@ -342,7 +342,11 @@ function rows(box, items) {
     put(put(row, 'span'), 'b', '', {width: 100*share + '%'}); put(row, 'span', (100*share).toFixed(1) + ' %')
   }
 }
-function clear() { document.querySelectorAll('.box, #dot').forEach(e => e.remove()); $('weights').replaceChildren() }
+const HINT = $('told').textContent
+function clear() {
+  document.querySelectorAll('.box, #dot').forEach(e => e.remove())
+  $('weights').replaceChildren(); $('told').textContent = HINT
+}
 const share = (n, of) => 100*n/of + '%'
 function mark(place) {
   place.boxes.forEach((b, i) => {

@@ -10,7 +10,7 @@ __all__ = ['SIZES', 'CROPS', 'PAPER_TABLE2', 'CLAIMS_TABLE2', 'EXPERIMENTS', 'CA
            'reproduce_table', 'camvid_rows']
 
 # %% ../nbs/15_experiments.ipynb #b5ed8acc
-import copy, html, importlib, json, os, platform, shlex, time
+import copy, html, importlib, json, os, platform, shlex, time, warnings
 from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryFile
@@ -18,9 +18,11 @@ from typing import NamedTuple
 
 import numpy as np, torch, torch.nn.functional as F
 import matplotlib.pyplot as plt
-from fastai.data.core import DataLoaders
-from fastai.learner import Learner
-from fastai.torch_core import default_device
+with warnings.catch_warnings():
+    warnings.simplefilter('ignore', FutureWarning)       # fastai's use of torch.jit
+    from fastai.data.core import DataLoaders
+    from fastai.learner import Learner
+    from fastai.torch_core import default_device
 
 from safetensors.torch import save
 
