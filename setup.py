@@ -25,7 +25,7 @@ setuptools.setup(
     include_package_data = True,
     install_requires = cfg['requirements'].split(),
     extras_require = {'dev': f"{cfg['dev_requirements']} {cfg['onnx_requirements']}".split(),
-                      **{name: cfg[f'{name}_requirements'].split() for name in ('onnx', 'large', 'distributed')}},
+                      **{name: cfg[f'{name}_requirements'].split() for name in ('onnx', 'large', 'distributed', 'browser')}},
     python_requires = '>=' + cfg['min_python'],
     long_description = Path('README.md').read_text(encoding='utf-8'),
     long_description_content_type = 'text/markdown',

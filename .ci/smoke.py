@@ -320,6 +320,16 @@ def cli():
         code, _, err = ended(fcn_predict, f'{d}/none.safetensors', [image])
         assert code == 2 and len(err) == 1 and 'none.safetensors: no such file' in err[0], err
 
+def demo():
+    from fcn_nb.demo import Demo, class_shares, look_closer, segment, shipped_net, shipped_views
+    from fcn_nb.scenes import scene
+    image = scene(0, 192, 'test').image
+    seen = segment(shipped_net(8), image)                          # the wheel holds it
+    assert abs(sum(share for *_, share in class_shares(seen))-1) < 1e-9
+    assert [*look_closer(shipped_net(8), seen, 9, 9).boxes] == ['fr', 'pool4', 'pool3']
+    page = Demo(shipped_views())
+    assert page.view(dict(page.scene(0), view='FCN-16s'))['overlay'].startswith('data:image/png;base64,')
+
 def readme():
     "The README's python, with a folder of scenes for the reader's own, a small net, one epoch and no weights."
     import re, tempfile

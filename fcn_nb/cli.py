@@ -440,7 +440,7 @@ def fcn_reproduce(
       fcn_reproduce table4 --seeds 3                another table, three times
       fcn_reproduce table4 --data nyud:PATH         the same on the real data"""
     from fcn_nb.core import InputError, printable, rng
-    from fcn_nb.experiments import EXPERIMENTS, SIZES, experiment_list, reproduce, reproduce_classifier, reproduce_table
+    from fcn_nb.experiments import EXPERIMENTS, SIZES, experiment_list, reproduce, reproduce_classifier, reproduce_nets, reproduce_table
     if list: return print(experiment_list())
     if what not in EXPERIMENTS: raise InputError(f'{what}: there is {", ".join(EXPERIMENTS)}')
     if size not in SIZES: raise InputError(f'--size {size}: there is {", ".join(SIZES)}')
@@ -449,6 +449,9 @@ def fcn_reproduce(
     if what == 'classifier':
         if data is not None or seeds != 1: raise InputError('classifier: takes no --data and no --seeds')
         return reproduce_classifier(out, seed, size, say=say, overwrite=overwrite, arch=arch)
+    if what == 'nets':
+        if data is not None or seeds != 1: raise InputError('nets: takes no --data and no --seeds')
+        return reproduce_nets(out, seed, size, say=say, overwrite=overwrite)
     if what == 'table2' and data is None and seeds == 1:
         say('Seven nets learn to draw, from a classifier that is ready. Times count from the start.')
         results = reproduce(out, seed, size, say=say, overwrite=overwrite)

@@ -10,15 +10,17 @@ __all__ = ['COMPARISON_SIZES', 'PAPER_TABLE3', 'PAPER_TABLE3_2012', 'PAPER_SECON
            'context', 'table5', 'released_depth', 'DepthGradients', 'WithoutDepth', 'table4']
 
 # %% ../nbs/15d_comparisons.ipynb #15d00004
-import copy, time
+import copy, time, warnings
 from statistics import median
 from typing import NamedTuple
 
 import numpy as np, torch, torch.nn.functional as F
-from fastai.callback.core import Callback
-from fastai.data.core import DataLoaders
-from fastai.learner import Learner
-from fastai.torch_core import default_device
+with warnings.catch_warnings():
+    warnings.simplefilter('ignore', FutureWarning)       # fastai's use of torch.jit
+    from fastai.callback.core import Callback
+    from fastai.data.core import DataLoaders
+    from fastai.learner import Learner
+    from fastai.torch_core import default_device
 from PIL import Image, ImageFilter
 from scipy.ndimage import find_objects, label
 from torch import nn

@@ -6,11 +6,11 @@
 __all__ = ['SIZES', 'CROPS', 'PAPER_TABLE2', 'CLAIMS_TABLE2', 'EXPERIMENTS', 'CAMVID_SIZES', 'PAPER_CAMVID', 'CropDL', 'pretrain',
            'save_classifier', 'classifier_training', 'table_data', 'Table2', 'table2', 'table2_rows',
            'paired_bootstrap', 'Claim', 'claims', 'fig4', 'loss_curves', 'machine', 'reproduce_classifier', 'reproduce',
-           'Experiment', 'experiment_list', 'claims_over_seeds', 'table_columns', 'table_text', 'reproduce_table',
-           'camvid_rows']
+           'reproduce_nets', 'Experiment', 'experiment_list', 'claims_over_seeds', 'table_columns', 'table_text',
+           'reproduce_table', 'camvid_rows']
 
 # %% ../nbs/15_experiments.ipynb #b5ed8acc
-import copy, html, importlib, json, os, platform, shlex, time
+import copy, html, importlib, json, os, platform, shlex, time, warnings
 from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryFile
@@ -18,9 +18,11 @@ from typing import NamedTuple
 
 import numpy as np, torch, torch.nn.functional as F
 import matplotlib.pyplot as plt
-from fastai.data.core import DataLoaders
-from fastai.learner import Learner
-from fastai.torch_core import default_device
+with warnings.catch_warnings():
+    warnings.simplefilter('ignore', FutureWarning)       # fastai's use of torch.jit
+    from fastai.data.core import DataLoaders
+    from fastai.learner import Learner
+    from fastai.torch_core import default_device
 
 from safetensors.torch import save
 
@@ -445,6 +447,38 @@ def reproduce(
     for line in lost: say(line)
     return dict(results, unwritten=lost)
 
+# %% ../nbs/15_experiments.ipynb #15d0a002
+def _keep_half(model, path, test, **training):
+    "Write a net in half precision with what its rounded weights score on `test`; what its file says of the training."
+    half = copy.deepcopy(model).half()
+    metrics = evaluate(copy.deepcopy(half).float(), test).metrics()
+    half.meta['training'] = dict(training, **{k: round(v, 4) for k, v in metrics.items()})
+    save_model(half, path, overwrite=True)
+    return half.meta['training']
+
+def reproduce_nets(
+    out,                   # folder for fcn32s.safetensors, fcn16s and fcn8s; made if it is not there
+    seed:int=0,
+    size:str='full',       # a row of `SIZES`
+    say=print,             # called with a line after each net
+    overwrite:bool=False,  # replace files of these names that are not ours
+)->dict:                   # {stride: how its net was trained, and what it scores}
+    "The nets that come with the package for `fcn_demo`, made again: FCN-32s, then 16s, then 8s, as in `table2`."
+    files = {stride: Path(out)/f'fcn{stride}s.safetensors' for stride in (32, 16, 8)}
+    _ready(Path(out), overwrite, [file.name for file in files.values()])
+    n = SIZES[size]
+    dls, test = table_data(n, seed)
+    ready = backbone('mini', 'scenes', len(SCENE_CLASSES))
+    learn, told = None, {}
+    for stride, file in files.items():
+        learn = refine(learn, stride) if learn else fcn_learner(dls, ready, stride, recipe='scenes', seed=seed)
+        epochs = n['fr32' if stride == 32 else 'finer']
+        learn.fit_console(epochs, f'FCN-{stride}s')
+        told[stride] = _keep_half(learn.model, file, test, data='scenes', images=n['train'], px=n['px'], epochs=epochs, bs=n['bs'],
+                                  recipe='scenes', seed=seed, scored_on=f'{n["test"]} scenes of the split test, seed {seed}')
+        say(f'FCN-{stride}s: mean IU {100*told[stride]["mean_iu"]:.1f}; written: {printable(file)}')
+    return told
+
 # %% ../nbs/15_experiments.ipynb #15a1000b
 class Experiment(NamedTuple):
     "A table or figure of the paper: who makes it, and what is said of it."
@@ -493,7 +527,9 @@ EXPERIMENTS = dict(
     camvid=Experiment('experiments', 'CamVid', '18 minutes',
         'FCN-8s trained on real streets; needs --data camvid:PATH',
         'No table of the paper: FCN-8s with the settings of notebook 28, scored on the test split and on val.',
-        function='camvid_rows', sizes='CAMVID_SIZES', nets='VGG16', needs='camvid:PATH', keeps=('FCN-8s',)))
+        function='camvid_rows', sizes='CAMVID_SIZES', nets='VGG16', needs='camvid:PATH', keeps=('FCN-8s',)),
+    nets=Experiment('experiments', 'The nets in the package', '3 minutes',
+        'FCN-32s, 16s and 8s of `fcn_demo` made again', function='reproduce_nets'))
 
 def experiment_list()->str:
     "The experiments with the time each takes, a line each."

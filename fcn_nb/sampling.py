@@ -9,13 +9,15 @@ __all__ = ['REDUCTIONS', 'PAPER_BOUND', 'CLAIMS_BOUND', 'BOUND_SIZES', 'FIG5', '
            'draw_fig5', 'fig5_html', 'same_window', 'optimizers', 'single_layers']
 
 # %% ../nbs/15c_sampling.ipynb #15c00004
-import copy, time
+import copy, time, warnings
 from functools import partial
 
 import numpy as np, torch, torch.nn.functional as F
 import matplotlib.pyplot as plt
-from fastai.callback.core import Callback
-from fastai.callback.training import GradientAccumulation
+with warnings.catch_warnings():
+    warnings.simplefilter('ignore', FutureWarning)       # fastai's use of torch.jit
+    from fastai.callback.core import Callback
+    from fastai.callback.training import GradientAccumulation
 
 from .core import *
 from .losses import *

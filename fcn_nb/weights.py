@@ -340,6 +340,6 @@ def scenes_weights(
     arch:str,  # 'mini', 'mini_caffenet' or 'mini_googlenet'
 )->tuple:      # as of `read_weights`
     "The weights that come with this package, of a classifier trained on crops of the embedded scenes."
-    ready = sorted(file.stem for file in _SHIPPED.iterdir())
+    ready = sorted(file.stem for file in _SHIPPED.iterdir() if file.name.startswith('mini'))      # others are whole nets
     if arch not in ready: raise InputError(f"weights='scenes': {arch} has none; there are those of {', '.join(ready)}; or give a file")
     return read_weights(_SHIPPED/f'{arch}.safetensors')
