@@ -15,7 +15,7 @@ from pathlib import Path
 from threading import Lock
 from typing import Annotated, NamedTuple
 from fastcore.basics import patch
-from .cli import command, _MODEL, _Word, _open_model
+from .cli import command, _MODEL, _OF_RUN, _Word, _open_model
 
 # %% ../nbs/16b_demo.ipynb #d3a00007
 STRIDES = 32, 16, 8      # of the nets that come with the package
@@ -503,9 +503,13 @@ def demo_server(
 @command
 def fcn_demo(
     model:Annotated[_Word, f'{_MODEL}; default: FCN-32s, 16s and 8s that come along, trained on scenes']=None,
-    port:Annotated[int, 'of this machine alone, at 127.0.0.1; 0: any that is free']=7860,
+    port:Annotated[int, _OF_RUN, 'of this machine alone, at 127.0.0.1; 0: any that is free']=7860,
 ):
-    "A page to try it: an image or a new scene, its classes in colour, and what one pixel sees."
+    """A page to try it: an image or a new scene, its classes in colour, and what one pixel sees.
+
+    Examples:
+      fcn_demo
+      fcn_demo fcn_model.safetensors --port 0"""
     views = shipped_views() if model is None else views_of(_open_model(model, None, None))
     with demo_server(views, port) as server:
         host, port = server.server_address
