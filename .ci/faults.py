@@ -59,8 +59,8 @@ def forked(limit, f, *args):
         os.dup2(null, 1)
         os.dup2(null, 2)
         signal.alarm(limit)
-        os.write(write, f(*args).encode())
-        os._exit(0)
+        try: os.write(write, f(*args).encode())
+        finally: os._exit(0)        # whatever is raised: what stands above is the first process's to clear away
     os.close(write)
     with os.fdopen(read, 'rb') as f: answer = f.read().decode()
     os.waitpid(pid, 0)
