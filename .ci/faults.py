@@ -1,7 +1,7 @@
 #!/usr/bin/env python
 """Put small faults into exported code, one at a time, and see whether the tests of its notebook notice.
 
-    python .ci/faults.py [NOTEBOOK ...] [--jobs 2] [--limit 400]     # such as 07_metrics; all that have a list: slow
+    python .ci/faults.py [NOTEBOOK ...] [--new] [--jobs 2] [--limit 400]     # such as 07_metrics; all that have a list: slow
 
 A line of .ci/faults/NOTEBOOK.jsonl: {"id": "07a", "what": "counts of the last update alone", "old": "self.n += x",
 "new": "self.n = x"}; `old` stands once in the exported cells, and
@@ -108,9 +108,15 @@ def walk(limit, nb, module, faults, killers, report):
         exec(compile(source, f'<{nb.name}[{i}]>', 'exec'), space)
     return 'done'
 
-def run_list(name, limit, write):
+def noted(name):
+    "{fault: the cell that noticed it} of a notebook, as killers.json has it."
+    return json.loads(KILLERS.read_text(encoding='utf-8')).get(name, {}) if KILLERS.exists() else {}
+
+def run_list(name, limit, write, new):
     "All faults of one notebook; 1 where one is not killed."
     faults = [json.loads(l) for l in (LISTS/f'{name}.jsonl').read_text(encoding='utf-8').splitlines() if l.strip()]
+    if new: faults = [f for f in faults if f['id'] not in noted(name)]
+    if not faults: return print(f'{name}: nothing new') or 0
     with tempfile.TemporaryDirectory() as root:
         root = Path(root)
         skip = shutil.ignore_patterns('__pycache__', '.ipynb_checkpoints')
@@ -137,9 +143,8 @@ def run_list(name, limit, write):
         def killed(): return dict(json.loads(l) for l in dead.read_text().splitlines())
         fits = [f for f in faults if not misfit(nb, module, f)]
         at = {name: i for i, name in enumerate(ids(nb))}
-        known = json.loads(KILLERS.read_text(encoding='utf-8')).get(name, {}) if KILLERS.exists() else {}
         dead.touch()
-        forked(limit*len(faults), walk, limit, nb, module, fits, {f: at[c] for f, c in known.items() if c in at}, report)
+        forked(limit*len(faults), walk, limit, nb, module, fits, {f: at[c] for f, c in noted(name).items() if c in at}, report)
         for fault in faults:                        # what lived on, in a run from the top: a cell may import the module
             if fault['id'] in killed(): continue
             start = time.time()
@@ -155,7 +160,7 @@ def note(name, killed):
     with open(LISTS/'.lock', 'w') as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         old = json.loads(KILLERS.read_text(encoding='utf-8')) if KILLERS.exists() else {}
-        KILLERS.write_text(json.dumps({**old, name: killed}, indent=0, sort_keys=True)+'\n', encoding='utf-8')
+        KILLERS.write_text(json.dumps({**old, name: old.get(name, {}) | killed}, indent=0, sort_keys=True)+'\n', encoding='utf-8')
 
 def main():
     p = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -163,14 +168,15 @@ def main():
     p.add_argument('--jobs', type=int, default=2, help='notebooks at a time')
     p.add_argument('--limit', type=int, default=400, help='seconds for one fault')
     p.add_argument('--write', action='store_true', help='note which cell noticed which fault, for the next run')
+    p.add_argument('--new', action='store_true', help='only faults of which killers.json does not tell who noticed them')
     args = p.parse_args()
     names = args.notebooks or sorted(f.stem for f in LISTS.glob('*.jsonl'))
-    if len(names) == 1: return run_list(names[0], args.limit, args.write)
+    if len(names) == 1: return run_list(names[0], args.limit, args.write, args.new)
     left, running = 0, []
     while names or running:                     # each list in a process of its own
         if names and len(running) < args.jobs:
             running.append(subprocess.Popen([sys.executable, __file__, names.pop(0), '--limit', str(args.limit)]
-                                            + ['--write']*args.write))
+                                            + ['--write']*args.write + ['--new']*args.new))
         for p in [p for p in running if p.poll() is not None]:
             left += p.returncode > 0
             running.remove(p)
