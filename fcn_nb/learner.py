@@ -224,6 +224,7 @@ def plot_curves(self:Learner)->plt.Figure:
         if ax: ax.plot([*range(1, len(values)+1)], values, '.-', label=name.replace('_', ' '))
     left.set(xlabel='epoch', title='loss')
     right.set(xlabel='epoch', title='mean IU on val', ylim=(0, 1))
+    for ax in (left, right): ax.xaxis.get_major_locator().set_params(integer=True)
     left.legend(fontsize=8)
     return fig
 
