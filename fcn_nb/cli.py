@@ -80,7 +80,7 @@ def _help_text(f, app):
     names = [p.name.upper()+('...' if p.kind is p.VAR_POSITIONAL else '') for p in places]
     shown = [name if p.default is p.empty else f'[{name}]' for name, p in zip(names, places)]
     options = io.StringIO()
-    app.help_print([], console=Console(file=options, width=10_000))
+    app.help_print([], console=Console(file=options, width=10_000, force_jupyter=False))
     usage = f'Usage: {" ".join([f.__name__, "[OPTIONS]", *shown])}'
     return '\n\n'.join(filter(None, (usage, textwrap.fill(' '.join(about.split()), _columns()), options.getvalue().strip(), examples)))
 
