@@ -568,6 +568,16 @@ def _write_settings(model, settings, facts):
 
 def _of_processes(bs, n): return '' if n == 1 else f'; batches of {n*bs}, {bs} for each of {n} processes'
 
+def _check_start(start, model, **typed):
+    "An `InputError` for what was typed otherwise than the model of --start has it: it would count for nothing."
+    from fcn_nb.core import InputError
+    from fcn_nb.models import streams
+    net, *second = streams(model)
+    own = dict(backbone=net.config['arch'], stride=net.config['stride'], fusion='late' if second else 'early', inputs='rgb', labels='semantic') | _seen_by(model)
+    defaults = inspect.signature(fcn_train).parameters
+    for name, value in typed.items():
+        if value not in (own[name], defaults[name].default): raise InputError(f'--{name} {value}: {start} has {own[name]}, and keeps it; leave that out')
+
 @command
 def fcn_train(
     data:Annotated[str|Path, _IN_PLACE, f'{_KINDS}; may come from --config']=None,
@@ -622,7 +632,7 @@ def fcn_train(
     size = _size(size)
     inputs = _inputs(inputs, channels)
     _weights_exist(weights)
-    if start and (weights or fc_width): raise InputError(f'--start {start}: goes on with a net as it is; leave out --weights and --fc_width')
+    if start and (weights or fc_width): raise InputError(f'--start {start}: goes on with a net as it is; leave out --weights and --fc_width (also of a --config)')
     _check_numbers(lr, seed, stride=stride, fc_width=fc_width, freeze=freeze, epochs=epochs, bs=bs, patience=patience)
     from fcn_nb.data import AUGMENTS, make_dls
     from fcn_nb.datasets import open_pairs, recognise
@@ -638,6 +648,7 @@ def fcn_train(
     device = _device(device)
     data = recognise(data)
     earlier = load_model(start) if start else None
+    if start: _check_start(start, earlier, backbone=backbone, stride=stride, fusion=fusion, inputs=inputs, labels=labels)
     seen = dict(inputs=inputs, labels=labels) | (_seen_by(earlier) if start else {})
     train, val = (open_pairs(data, split, size, **seen) for split in ('train', 'val'))
     facts = dict(fingerprint=_fingerprint(train), processes=world_size())

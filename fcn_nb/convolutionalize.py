@@ -20,6 +20,8 @@ from .tracing import *
 # %% ../nbs/02_convolutionalize.ipynb #02dc0003
 def _places(n, padding, dilation, kernel, stride): return (n+2*padding-dilation*(kernel-1)-1)//stride+1
 
+_MOST = 2**26      # numbers in all windows, a quarter of a gigabyte; of a large or a rarefied map they would fill the memory
+
 class DenseConv2d(nn.Conv2d):
     "A dense layer as a convolution, computed as one matrix product of all windows and the weights."
     def _conv_forward(self, x, weight, bias):
@@ -27,6 +29,7 @@ class DenseConv2d(nn.Conv2d):
         by_product = not exporting and self.kernel_size != (1, 1) and self.padding_mode == 'zeros'
         if not by_product: return super()._conv_forward(x, weight, bias)
         size = [*map(_places, x.shape[-2:], self.padding, self.dilation, self.kernel_size, self.stride)]
+        if prod((*x.shape[:-3], *size, weight[0].numel())) > _MOST: return super()._conv_forward(x, weight, bias)
         windows = F.unfold(x, self.kernel_size, self.dilation, self.padding, self.stride).mT
         if not weight.is_contiguous():              # channels last: to copy the windows costs less than the weights
             windows = windows.unflatten(-1, (weight.shape[1], -1)).mT.flatten(-2)
