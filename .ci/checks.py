@@ -5,8 +5,9 @@
 
 Standard library only: the parts `install` and `newest` are what installs everything else.
 """
-import ast, configparser, filecmp, json, os, re, shutil, subprocess, sys, tempfile, time, zipfile
+import ast, configparser, filecmp, io, json, os, re, shutil, subprocess, sys, tempfile, time, tokenize, zipfile
 from concurrent.futures import ThreadPoolExecutor
+from html.parser import HTMLParser
 from pathlib import Path
 
 ROOT, BIN = Path(__file__).resolve().parent.parent, Path(sys.executable).parent
@@ -124,7 +125,9 @@ def tree():
     check('imports run downward', imports_downward)
     check('directives lead their cells', stray_directives)
     check('cells that import do nothing else', mixed_imports)
+    check('each notebook has a page of its own', shared_pages)
     check('no module runs what a file brings', unsafe_calls)
+    check('public names are documented', undocumented)
 
 def numbers(text): return re.findall(r'\d+(?:[.,]\d+)*', text)
 
@@ -195,6 +198,16 @@ def stray_directives():
                 bad.append(f'{nb.name}, code cell {i}: more than nbdev_export()')
     return bad
 
+def page(nb):
+    "The page that nbdev makes of a notebook: its number is left out."
+    return re.sub(r'^\d+[a-zA-Z0-9]*_', '', nb.stem.lower())
+
+def shared_pages():
+    "Two notebooks of one name but for the number: the site would hold the later one only."
+    by_page = {}
+    for nb in notebooks(): by_page.setdefault(page(nb), []).append(nb.name)
+    return [f'{" and ".join(names)} become one page: {o}.html' for o, names in by_page.items() if len(names) > 1]
+
 def is_import(node): return isinstance(node, (ast.Import, ast.ImportFrom))
 
 def mixed_imports():
@@ -216,9 +229,9 @@ UNSAFE = re.compile(r'eval|exec|__import__|os\.(system|popen|startfile|exec\w+|s
 PICKLES = {'pickle', '_pickle', 'cPickle', 'dill', 'cloudpickle', 'marshal', 'shelve', 'joblib'}
 ALLOWED = {     # (module, what it does): why it may
     ('ranks', 'subprocess.Popen'): 'tests of several processes: this Python, with code that the caller gives',
-    ('speed', 'subprocess.run'): 'fcn_bench: this Python or our commands, with code of ours',
-    ('speed', 'subprocess.Popen'): 'fcn_bench: this Python, computing for ever beside a training',
-    ('speed', 'exec_module'): 'fcn_bench --peer: the source of pytorch-fcn, from the folder that the user names'}
+    ('bench', 'subprocess.run'): 'fcn_bench: this Python or our commands, with code of ours',
+    ('bench', 'subprocess.Popen'): 'fcn_bench: this Python, computing for ever beside a training',
+    ('bench', 'exec_module'): 'fcn_bench --peer: the source of pytorch-fcn, from the folder that the user names'}
 
 def dotted(node):
     "a.b.c of a name with attributes; ?.c where it is that of a value."
@@ -256,6 +269,112 @@ def unsafe_calls(lib=LIB):
             if (o.stem, what) in ALLOWED: met.add((o.stem, what))
             else: bad.append(f'{o.name}, line {node.lineno}: {what}')
     return bad + [f'{mod} has no {what} any more' for mod, what in ALLOWED if (mod, what) not in met]
+
+def commented(text):
+    "The lines of a source that end in a comment."
+    return {t.start[0] for t in tokenize.generate_tokens(io.StringIO(text).readline) if t.type == tokenize.COMMENT}
+
+def untold(f, doc, lines):
+    """Parameters that neither a comment in their line, nor the docstring, nor an annotation (`_Word`, `Annotated`) tells.
+    A docstring may send the reader to another's: "as for `open_dls`"."""
+    if re.search(r'as (for )?`\w+`|`\w+`, which tells', doc): return []
+    given = [o for o in (*f.args.posonlyargs, *f.args.args, *f.args.kwonlyargs) if o.arg not in ('self', 'cls')]
+    return [o.arg for o in given if o.lineno not in lines and f'`{o.arg}`' not in doc
+            and not re.search('Annotated|_Word', ast.unparse(o.annotation) if o.annotation else '')]
+
+def undocumented(lib=LIB):
+    "What a module exports has a docstring, and each parameter of its functions and constructors is told."
+    bad = []
+    for o in sorted(lib.glob('*.py')):
+        text = o.read_text(encoding='utf-8')
+        body, lines = ast.parse(text).body, commented(text)
+        public = {name for node in body if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == '__all__'
+                  for name in ast.literal_eval(node.value)}
+        for node in body:
+            if getattr(node, 'name', '') not in public: continue
+            doc = ast.get_docstring(node)
+            if not doc: bad.append(f'{o.name}: {node.name} has no docstring')
+            made = [node] if isinstance(node, ast.FunctionDef) else [k for k in node.body if getattr(k, 'name', '') == '__init__']
+            bad += [f'{o.name}: {node.name}: {", ".join(names)}' for f in made if (names := untold(f, doc or '', lines))]
+    return bad
+
+# ---- site: the pages, as nbdev hands them to Quarto
+
+def slug(heading):
+    "The anchor that Quarto gives a heading: from the first letter on, without punctuation but _ - and dots."
+    kept = re.sub(r'[^\w\s.-]', '', heading).strip().lower()
+    return re.sub(r'^[^a-z]+', '', re.sub(r'\s+', '-', kept)) or 'section'
+
+class Page(HTMLParser):
+    "The anchors, links and images of an HTML page, and what its cells wrote to stderr or raised."
+    def __init__(self, file):
+        super().__init__()
+        self.anchors, self.links, self.images, self.faults = set(), [], [], []
+        self.heading, self.fault = None, None
+        self.feed(file.read_text(encoding='utf-8'))
+
+    def handle_starttag(self, tag, attrs):
+        attrs = dict(attrs)
+        if re.fullmatch('h[1-6]', tag): self.heading = ''
+        if 'anchor-link' in attrs.get('class', ''):         # stands at a heading's end
+            self.anchors.add(slug(self.heading))
+            self.heading = None
+        elif tag == 'a' and 'href' in attrs: self.links.append(attrs['href'])
+        if tag == 'img': self.images.append(attrs.get('src', ''))
+        if re.search('output_(stderr|error)', attrs.get('class') or ''): self.fault = ''
+
+    def handle_endtag(self, tag):
+        if tag == 'div' and self.fault is not None: self.faults, self.fault = [*self.faults, self.fault.strip()], None
+
+    def handle_data(self, data):
+        if self.heading is not None: self.heading += data
+        if self.fault is not None: self.fault += data
+
+def site():
+    "What the workflow builds with Quarto, up to Quarto: nbdev's pages, rendered by nbconvert, and where their links lead."
+    with tempfile.TemporaryDirectory() as tmp:
+        copy_tree(tmp := Path(tmp))
+        made, html = tmp/'_proc', tmp/'html'
+        proc = 'from nbdev.serve import proc_nbs; proc_nbs(n_workers=2, force=True)'
+        check('nbdev makes the pages', fails, [sys.executable, '-W', 'ignore', '-c', proc], cwd=tmp, PYTHONPATH=str(tmp), OMP_NUM_THREADS='1')
+        books = sorted(made.glob('*.ipynb'))
+        report('each notebook is a page', [f'{o.name} is none' for o in notebooks() if not (made/o.name).exists()])
+        render = [sys.executable, '-m', 'nbconvert', '--to', 'html', '--template', 'basic', '--output-dir', html, *books]
+        check('they render', fails, render, cwd=tmp)
+        pages = {o.stem: Page(o) for o in sorted(html.glob('*.html'))}
+        check('links lead somewhere', broken_links, pages)
+        check('images are there', lambda: [f'{name}: {o}' for name, p in pages.items() for o in p.images
+                                           if not o.startswith(('data:', 'https://')) and not (made/o).is_file()])
+        check('no page shows an error', lambda: [f'{name}: {o[:200]}' for name, p in pages.items() for o in p.faults])
+        check('what is exported has its entry', missing_entries, pages)
+
+def broken_links(pages):
+    "Links to a page or an anchor of ours that is not there; others are only looked at for their form."
+    ours = f'https://{cfg["user"]}.github.io/{cfg["repo"]}/'
+    by_page = {page(NBS/f'{name}.ipynb'): p for name, p in pages.items()}
+    bad = []
+    for name, p in pages.items():
+        for link in p.links:
+            target, _, anchor = link.removeprefix(ours).partition('#')
+            if link.startswith(ours): to = by_page.get(target.removesuffix('.html'))
+            elif target.endswith('.ipynb'): to = pages.get(target.removesuffix('.ipynb'))
+            elif not target: to = p
+            elif target.startswith('../') and (NBS/target).is_file(): continue      # the workflow points them at the repository
+            elif re.match('https?://|mailto:', link): continue
+            else: to = None
+            if to is None or anchor and anchor.lower() not in to.anchors: bad.append(f'{name}: {link}')
+    return bad
+
+def missing_entries(pages):
+    "Names of `__all__` without a heading on the page of their module."
+    bad = []
+    for module, lib in floors().items():
+        text = (LIB/f'{module}.py').read_text(encoding='utf-8')
+        public = re.search(r'^__all__ = (\[.*?\])', text, re.M | re.S)
+        made = {node.name for node in ast.parse(text).body if isinstance(node, (ast.FunctionDef, ast.ClassDef))}
+        p = next(p for name, p in pages.items() if page(NBS/f'{name}.ipynb') == module)
+        bad += [f'{module}: {o}' for o in ast.literal_eval(public[1]) if o in made and slug(o) not in p.anchors]
+    return bad
 
 # ---- wheel, newest: what a user installs
 
@@ -329,7 +448,7 @@ def smoke():
     if '\n-- ' not in out: report('smoke', f'did not finish, exit status {rc}')
 
 if __name__ == '__main__':
-    parts = {f.__name__: f for f in (install, tree, test, wheel, newest, library, smoke)}
+    parts = {f.__name__: f for f in (install, tree, test, site, wheel, newest, library, smoke)}
     todo = sys.argv[1:]
     if not todo or set(todo) - set(parts): sys.exit(f'usage: checks.py PART...   parts: {" ".join(parts)}')
     for i, part in enumerate(todo):

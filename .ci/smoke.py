@@ -217,7 +217,7 @@ def foreign():
 
 def speed():
     from torch import nn
-    from fcn_nb.speed import gflop, interleaved
+    from fcn_nb.bench import gflop, interleaved
     assert gflop(nn.Conv2d(3, 8, 1), (10, 10)) == 2*3*8*100/1e9
     assert interleaved(dict(nothing=lambda: None), least=2, most=3)['nothing'].seconds >= 0
 

@@ -195,7 +195,7 @@ _ROWS = """<style>.row{display:flex;flex-wrap:wrap;gap:1rem}figure{margin:0;max-
 figcaption{font-size:.75rem;overflow-wrap:anywhere}</style>"""
 
 def check_page(
-    found:DataCheck,
+    found:DataCheck,  # of `check_data`
 )->str:
     "The page of a data set: what is wrong, with an image of each kind, and what is there."
     def lines(some): return ''.join(f'<li>{html.escape(printable(line))}</li>' for line in some)
@@ -214,8 +214,8 @@ def _turned(file):
     return tag != 1
 
 def remap_of(
-    found:DataCheck,
-)->dict:         # {id: class}
+    found:DataCheck,  # of `check_data`
+)->dict:              # {id: class}
     "The id that can only be the one class that no mask holds, in any split; or all, where they start at 1."
     pixels = sum(s.pairs.counts.pixels for s in found.splits)
     classes = len(found.splits[0].pairs.names)
@@ -254,7 +254,7 @@ def _save_pair(out, name, source, image, ids):
     write_file(out/'masks'/f'{name}.png', _png(ids))
 
 def fix_data(
-    found:DataCheck,
+    found:DataCheck,  # of `check_data`
     out,              # a new folder: images/, masks/, codes.txt and the lists
     say=print,        # called with a line for each file that was changed or left out
 )->dict:              # {'changed': n, 'left out': n}

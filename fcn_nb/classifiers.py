@@ -23,7 +23,7 @@ from .experiments import *
 
 # %% ../nbs/15b_classifiers.ipynb #15b00007
 def conv_depth(
-    net:nn.Module,
+    net:nn.Module,  # any classifier
 )->int:
     "Convolutions on the longest way through a net."
     graph = traced(net)
@@ -41,7 +41,7 @@ def _shapes_only(arch, classes):
 
 def net_columns(
     arch:str,        # a name for `backbone`
-    classes:int=21,
+    classes:int=21,  # scores a cell, 2 to 255
 )->dict:             # column: number
     "Table 1's columns that need no training, of an FCN-32s: layers, parameters (upsampling not counted), what it sees."
     classifier = _shapes_only(arch, classes)
@@ -91,9 +91,9 @@ CLAIMS_TABLE1 = [
 
 @torch.no_grad()
 def forward_ms(
-    net:FCN,
+    net:FCN,        # put into eval mode
     size:int=500,   # pixels along a side
-    repeats:int=5,
+    repeats:int=5,  # passes that are timed
 )->float:
     "The median time of a forward pass in milliseconds, after one that does not count."
     like = next(net.parameters())
@@ -108,7 +108,7 @@ def forward_ms(
     return float(np.median(times))
 
 def table1(size='full', seed=0, data=None, say=print)->list:
-    "FCN-32s of three classifiers: the four metrics, and what each costs (Table 1); arguments and rows as for `reproduce_table`."
+    "FCN-32s of three classifiers: the four metrics, and what each costs (Table 1); arguments and rows as `reproduce_table` tells."
     start = time.time()
     n = SIZES[size]
     dls, test = table_data(n, seed, data, few=size == 'smoke')

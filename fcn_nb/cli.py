@@ -213,7 +213,7 @@ def _let_go():
     except OSError: os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 def command(f):
-    """A function as a command: called without arguments it reads the terminal's.
+    """The function `f` as a command: called without arguments it reads the terminal's.
     Bad input ends it in one line on stderr and an exit code."""
     # torch's threads wait for each other by spinning, unless they are told so before it is loaded: beside another
     # busy process a training on two cores took many times as long; alone it costs nothing
@@ -551,7 +551,7 @@ def _layout(name, learn):
 
 def _estimate(learn, epochs, layout):
     "Print what a training will take, and stop."
-    from fcn_nb.speed import estimate, of_machine
+    from fcn_nb.bench import estimate, of_machine
     learn.layout = _layout(layout, learn)
     told = estimate(learn)
     print(told)
@@ -929,7 +929,7 @@ def fcn_bench(
       fcn_bench --list
       fcn_bench hha --rounds 3 --json"""
     from fcn_nb.core import InputError
-    from fcn_nb.speed import ROWS, Bench, bench_rows, of_machine, verdict
+    from fcn_nb.bench import ROWS, Bench, bench_rows, of_machine, verdict
     rows = {name: dict(row=name, what=r.what, against=r.against, unit=r.unit, least=r.least, goal=r.goal, more=r.more) for name, r in ROWS.items()}
     if list:
         print('\n'.join(f'{name:14} {row.what}, against {row.against}' for name, row in ROWS.items()))

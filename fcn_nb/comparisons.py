@@ -131,10 +131,10 @@ def square_crop(
 
 @torch.no_grad()
 def score_crops(
-    net:Classifier,
-    crops,       # size x size x 3 uint8 each
-    bs:int=64,
-)->np.ndarray:   # crops x classes, shares that sum to 1
+    net:Classifier,  # put into eval mode
+    crops,           # size x size x 3 uint8 each
+    bs:int=64,       # crops in a batch
+)->np.ndarray:       # crops x classes, shares that sum to 1
     "What a classifier says of each crop."
     net.eval()
     device = next(net.parameters()).device
@@ -189,12 +189,12 @@ def _with_classes(net, classes):
     return net
 
 def crop_classifier(
-    pairs,             # images with masks and `names`, class 0 the background
-    net:Classifier,    # whose weights are the start, but for the last layer; it is left as it is
-    epochs:int,
-    seed:int=0,
-    bs:int=32,
-    lr:float=1e-3,
+    pairs,           # images with masks and `names`, class 0 the background
+    net:Classifier,  # whose weights are the start, but for the last layer; it is left as it is
+    epochs:int,      # passes over the crops
+    seed:int=0,      # of weights, order and mirroring
+    bs:int=32,       # crops in a batch
+    lr:float=1e-3,   # of AdamW, at its highest
 )->Classifier:
     "A classifier of the objects in masks, trained on their boxes."
     crops = []
@@ -254,12 +254,12 @@ def evaluate_timed(
 
 # %% ../nbs/15d_comparisons.ipynb #15d00017
 def table3(
-    size:str='full',        # a row of `COMPARISON_SIZES`
-    seed:int=0,
-    data:str=None,          # KIND:PATH, class 0 the background; None: the embedded scenes
-    say=print,              # called with a line after each system
-    net:Classifier=None,    # to start from; None: mini with the scenes' weights
-)->list:                    # a dict each: model, four metrics, image_seconds, net_seconds, seconds since the start
+    size:str='full',      # a row of `COMPARISON_SIZES`
+    seed:int=0,           # of scenes, weights and order
+    data:str=None,        # KIND:PATH, class 0 the background; None: the embedded scenes
+    say=print,            # called with a line after each system
+    net:Classifier=None,  # to start from; None: mini with the scenes' weights
+)->list:                  # a dict each: model, four metrics, image_seconds, net_seconds, seconds since the start
     "Proposals with a classifier against FCN-8s, in mean IU and in time an image (Table 3)."
     start = time.time()
     n = COMPARISON_SIZES[size]
@@ -317,12 +317,12 @@ def _objects_iu(model, pairs):
     return matrix.mean_iu
 
 def context(
-    size:str='full',        # a row of `COMPARISON_SIZES`
-    seed:int=0,
-    data:str=None,          # KIND:PATH, class 0 what is no other class; None: the embedded scenes
-    say=print,              # called with a line after each stage
-    net:Classifier=None,    # to start from; None: mini with the scenes' weights
-)->list:                    # a dict each: model, four metrics, objects_iu, seconds since the start
+    size:str='full',      # a row of `COMPARISON_SIZES`
+    seed:int=0,           # of scenes, weights and order
+    data:str=None,        # KIND:PATH, class 0 what is no other class; None: the embedded scenes
+    say=print,            # called with a line after each stage
+    net:Classifier=None,  # to start from; None: mini with the scenes' weights
+)->list:                  # a dict each: model, four metrics, objects_iu, seconds since the start
     "FCN-32s, 16s and 8s with a trained background and without (PASCAL-Context)."
     start = time.time()
     n = COMPARISON_SIZES[size]
@@ -376,12 +376,12 @@ def _training_step(learn):
 _NETS = {'two heads': ('both', 1), 'semantic': ('semantic', 1), 'geometric': ('geometric', 1), 'two heads-longer': ('both', 2)}
 
 def table5(
-    size:str='full',        # a row of `COMPARISON_SIZES`
-    seed:int=0,
-    data:str=None,          # KIND:PATH of a set with two labels, such as siftflow:PATH; None: the embedded scenes
-    say=print,              # called with a line after each net
-    net:Classifier=None,    # to start from; None: mini with the scenes' weights
-)->list:                    # a dict each: model, four metrics, geometric, step_seconds, image_seconds, seconds
+    size:str='full',      # a row of `COMPARISON_SIZES`
+    seed:int=0,           # of scenes, weights and order
+    data:str=None,        # KIND:PATH of a set with two labels, such as siftflow:PATH; None: the embedded scenes
+    say=print,            # called with a line after each net
+    net:Classifier=None,  # to start from; None: mini with the scenes' weights
+)->list:                  # a dict each: model, four metrics, geometric, step_seconds, image_seconds, seconds
     "One FCN-16s with a semantic and a geometric head against two nets (Table 5)."
     start = time.time()
     ready, recipe = _classifier(net)
@@ -465,12 +465,12 @@ def _early(dls, ready, recipe, seed, released):
     return learn
 
 def table4(
-    size:str='full',        # a row of `COMPARISON_SIZES`
-    seed:int=0,
-    data:str=None,          # KIND:PATH of a set with depth, such as nyud:PATH; None: the embedded scenes
-    say=print,              # called with a line after each net
-    net:Classifier=None,    # to start from; None: mini with the scenes' weights
-)->list:                    # a dict each: model, four metrics, seconds; of early fusion also gradients, without_depth
+    size:str='full',      # a row of `COMPARISON_SIZES`
+    seed:int=0,           # of scenes, weights and order
+    data:str=None,        # KIND:PATH of a set with depth, such as nyud:PATH; None: the embedded scenes
+    say=print,            # called with a line after each net
+    net:Classifier=None,  # to start from; None: mini with the scenes' weights
+)->list:                  # a dict each: model, four metrics, seconds; of early fusion also gradients, without_depth
     """Colours, depth as a fourth channel, HHA, and both side by side (Table 4).
 
     Controls: early fusion with depth standardised, and with HHA as three more channels of one net."""

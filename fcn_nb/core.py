@@ -43,7 +43,7 @@ def reason(
     return printable(text.splitlines()[0])[:100] if text else type(e).__name__
 
 class InputError(ValueError):
-    "What the user gave cannot be used; the message is one line that names it and says what to do."
+    "What the user gave cannot be used; `message` is one line that names it and says what to do."
     def __init__(self, message):
         message = str(message)
         if len(message) > 1000:     # a file name has any length; what to do stands at the end
@@ -121,8 +121,8 @@ def out_of_memory(
 
 @contextmanager
 def memory_errors(
-    what:str,    # as for `check_memory`
-    remedy,
+    what:str,  # as for `check_memory`
+    remedy,    # what to do, the end of the line
 ):
     "Memory that runs out in the block is an `InputError` of one line."
     try: yield
@@ -536,7 +536,7 @@ def one_of(
     name,     # of an argument
     value, allowed,
 ):            # the value
-    "An `InputError` for a value that is none of those allowed."
+    "An `InputError` for a `value` that is none of those `allowed`."
     if value not in [*allowed]: raise InputError(f'{name}={value!r}: there is {", ".join(allowed)}')
     return value
 
@@ -585,9 +585,9 @@ def write_file(
 # %% ../nbs/00_core.ipynb #a10e0002
 @contextmanager
 def alone(
-    path,      # what is written; the lock stands beside it, under its name and .lock
-    what:str,  # is writing it: 'training'
-    name=None, # of `path` in the message
+    path,       # what is written; the lock stands beside it, under its name and .lock
+    what:str,   # is writing it: 'training'
+    name=None,  # of `path` in the message
 ):
     "One writer at a time: an `InputError` for the second one. Where the system has no such locks (Windows) nothing is locked."
     try: import fcntl
@@ -810,7 +810,7 @@ def html_image(
     image,  # a figure, which is closed, or an H x W x 3 uint8 array
     alt,    # the same in words
 ):
-    "An <img> that carries its own data."
+    "An image that carries its own data, in HTML."
     file = io.BytesIO()
     if isinstance(image, np.ndarray): Image.fromarray(image).save(file, 'png')
     else:

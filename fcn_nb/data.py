@@ -146,10 +146,10 @@ def _ids_in(path, im, shown, table):
 
 # %% ../nbs/09_data.ipynb #c8d1e0f4
 def as_mask(
-    path,      # what an error calls it
-    ids,       # an array of whole numbers
-    void=VOID, # the publisher's id for void, or several
-)->np.ndarray: # uint8
+    path,       # what an error calls it
+    ids,        # an array of whole numbers
+    void=VOID,  # the publisher's id for void, or several
+)->np.ndarray:  # uint8
     "Ids of any type as 8 bits with void 255."
     is_void = ids == VOID
     for id in np.atleast_1d(void).tolist(): is_void |= ids == id
@@ -230,8 +230,8 @@ class ImageSet:
     A set of one's own is a subclass with `read` and `__len__`."""
     inputs = 'rgb'             # a key of `INPUTS`
     def __init__(self,
-        names, colors=None,  # as for `Pairs`, and so are `size` and `keep`
-        size=None, keep:int=None,
+        names, colors=None,   # as for `Pairs`
+        size=None, keep:int=None,  # as for `Pairs`
     ):
         for of_head in heads_of(names):
             if len(of_head) > MAX_CLASSES:
@@ -492,9 +492,9 @@ def with_depth(
     image,       # H x W x 3 uint8
     depth,       # H x W metres
     inputs:str,  # a key of `INPUTS`
-    camera,      # for `hha`, and so are `raw` and `down`
-    raw=None,
-    down=None,
+    camera,      # as for `hha`
+    raw=None,    # as for `hha`
+    down=None,   # as for `hha`
 )->np.ndarray:   # H x W x channels: uint8, with log depth float32
     "What a net is shown of an image whose depth is known: colours, their brightness, log depth behind them, HHA, or colours and HHA."
     if inputs == 'rgb': return image
@@ -509,7 +509,7 @@ class ScenePairs(ImageSet):
         n:int,                  # how many
         split:str='train',      # 'train', 'valid' or 'test': disjoint
         size=128,               # pixels, an int or (h, w)
-        seed:int=0,
+        seed:int=0,             # of the scenes
         keep:int=None,          # as for `Pairs`
         inputs:str='rgb',       # 'rgb', 'grey', 'rgbd' (log depth behind the colours), 'hha' or 'rgb-hha'
         labels:str='semantic',  # 'semantic', 'geometric' or 'both': two heads
@@ -639,7 +639,8 @@ SEVERAL_SIZES = ('get_preds: the images are of several sizes, which no one tenso
                  'give loaders with a size, or bs=1, or take `predict` or `evaluate`')
 
 class SegDL(DataLoader):
-    "Order and augmentation depend on (seed, epoch, index) alone; the learner sets `epoch`."
+    """Batches of `bs` items of the set `dataset`, with `shuffle` in another order each epoch, changed by `augment` (an `Augment`, a key of
+    `AUGMENTS`, or any f(image, mask, rng)). Order and augmentation depend on (`seed`, epoch, index) alone; the learner sets `epoch`."""
     def __init__(self, dataset, bs=4, shuffle=False, augment=None, seed=0, **kwargs):
         if kwargs.get('persistent_workers'):
             raise InputError('persistent_workers: workers that stay keep the epoch of their start, and its draws')
@@ -788,9 +789,9 @@ def _percent(share): return f'{100*share:.0f} %' if share >= .01 else f'{100*sha
 _COMMON_VOID = .1     # borders and the unlabelled are fewer: VOC has 5 % of void, CamVid 4, Cityscapes 10
 
 def absent_classes(
-    pairs,  # with names, and perhaps ids that are void
-    pixels, # of each id, 256 numbers
-)->tuple:   # the classes that never occur; the id that may be one of them, or None; whether it can be no other thing
+    pairs,   # with names, and perhaps ids that are void
+    pixels,  # of each id, 256 numbers
+)->tuple:    # the classes that never occur; the id that may be one of them, or None; whether it can be no other thing
     "Which classes no mask holds, beside an id that is no class but common."
     silent = {*np.atleast_1d(getattr(pairs, 'void', VOID)).tolist()}       # classes that are void
     real = [i for i in range(len(pairs.names)) if i not in silent]
@@ -891,7 +892,7 @@ def _check_alike(train, valid):
     if ours != getattr(train, 'colours', 3): valid.measured = train.stats()
 
 class Unlabelled:
-    "Images without masks, as the channels and at the size that those of a set have: what `test_dl` gives to a net."
+    "Images without masks (`items`), with the channels and at the size that those of the set `like` have: what `test_dl` gives to a net."
     def __init__(self, items, like):
         self.items, self.like = list(items), like
         if not self.items: raise InputError('no images to predict')
@@ -953,10 +954,10 @@ def make_dls(
 def scenes_dls(
     n_train:int=800, n_valid:int=200,  # images
     size=128,                          # pixels along a side, or (h, w)
-    bs:int=16,
+    bs:int=16,                         # scenes in a batch
     seed:int=0,                        # of the images, their order and their augmentation
     inputs:str='rgb',                  # as for `ScenePairs`, and so is `labels`
-    labels:str='semantic',
+    labels:str='semantic',             # 'semantic', 'geometric' or 'both'
     **kwargs,                          # for `make_dls`
 )->DataLoaders:
     "Loaders of the embedded scenes."
@@ -971,7 +972,7 @@ _LINE_LENGTH = 4096
 _CONTROL = re.compile('[\x00-\x08\x0a-\x1f\x7f-\x9f]')     # all but the tabulator
 
 def read_lines(path):
-    "The non-empty lines of a file; an `InputError` if there are none, or it is no list of names."
+    "The non-empty lines of the file `path`; an `InputError` if there are none, or it is no list of names."
     with open(check_file(path), 'rb') as f: data = f.read(_LIST_BYTES+1)
     data = data.replace(b'\r\n', b'\n').replace(b'\r', b'\n')
     if len(data) > _LIST_BYTES or data.count(b'\n') > _MAX_LINES:
@@ -1002,7 +1003,7 @@ def _check_names(path, names):
     return names
 
 def read_classes(path):
-    "Class names, a line each, in the order of their ids; an `InputError` if one is no name."
+    "Class names of the file `path`, a line each, in the order of their ids; an `InputError` if one is no name."
     return _check_names(path, read_lines(path))
 
 _VOID_NAMES = {'void', 'unlabelled', 'unlabeled', 'notlabelled', 'notlabeled', 'unannotated', 'ignore', 'ignored',
@@ -1017,7 +1018,7 @@ def void_ids(
 
 @lru_cache(maxsize=None)
 def say(line):
-    "Print a line, once: train and val of a set would say it twice."
+    "Print `line`, once: train and val of a set would say it twice."
     print(printable(line))
 
 # %% ../nbs/09_data.ipynb #f3a1c501
@@ -1105,7 +1106,7 @@ def classes_in(
 IMAGE_SUFFIXES = ('.png', '.jpg', '.jpeg', '.jpe', '.jfif', '.bmp', '.tif', '.tiff', '.webp', '.ppm', '.gif')
 
 def find_folder(path, what):
-    "The folder as a Path, or an `InputError` that says what it is for."
+    "The folder `path` as a Path, or an `InputError` that says `what` it is for."
     if not os.path.isdir(path): raise InputError(f'{path}: no such folder ({what})')
     return Path(path)
 
@@ -1300,9 +1301,9 @@ def in_split(
     return [name for i, name in enumerate(rest) if i % 5 != 4]
 
 def pairs_of(
-    images, masks,  # folders
-    lists,          # the folder of train.txt, val.txt, ...
-    split:str,
+    images, masks,           # folders
+    lists,                   # the folder of train.txt, val.txt, ...
+    split:str,               # name of the list, such as 'train'
     masked_only:bool=False,  # images without a mask are none; else their split is refused
 ):                           # two lists of files
     "The images of a split with their masks, for `Pairs`."
@@ -1341,13 +1342,13 @@ def folder_pairs(
     return Pairs(images, masks, classes.names, size, classes.void, classes.colors, table=classes.table)
 
 def folder_dls(
-    path,          # as for `folder_pairs`
-    size=None,     # (h, w): each image at this area in its own shape, padded in the batch; None: at its own size
-    bs:int=4,
-    void:int=None, # as for `folder_pairs`
-    augment=USUAL, # for training; None for none
-    inputs:str='rgb',   # 'grey': the net is shown one channel, the brightness
-    **kwargs,      # for `make_dls`
+    path,              # as for `folder_pairs`
+    size=None,         # (h, w): each image at this area in its own shape, padded in the batch; None: at its own size
+    bs:int=4,          # images in a batch
+    void:int=None,     # as for `folder_pairs`
+    augment=USUAL,     # for training; None for none
+    inputs:str='rgb',  # 'grey': the net is shown one channel, the brightness
+    **kwargs,          # for `make_dls`
 )->DataLoaders:
     "Loaders of a folder of one's own."
     train, valid = (folder_pairs(path, split, size, void) for split in ('train', 'val'))

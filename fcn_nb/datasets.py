@@ -200,10 +200,10 @@ def read_mat(
     except Exception as e: raise _broken(path, e) from None     # whatever its bytes make a reader raise
 
 def translated(
-    file,   # of a mask, or what `read` takes
-    read,   # file -> H x W numbers
-    ids,    # uint8, our id for each of the publisher's from `low` on, void 255
-    low:int=0,
+    file,       # of a mask, or what `read` takes
+    read,       # file -> H x W numbers
+    ids,        # uint8, our id for each of the publisher's from `low` on, void 255
+    low:int=0,  # the least id that the publisher has
 )->np.ndarray:
     "The ids of a mask in our numbering; an `InputError` for one that the publisher's has not."
     own = np.asarray(read(file))
@@ -284,9 +284,9 @@ _VOC_IN = '', 'VOC{}/', 'VOCdevkit/VOC{}/', 'TrainVal/VOCdevkit/VOC{}/'
 _SBD_IN = 'benchmark_RELEASE/dataset', 'dataset'
 
 def voc_folder(
-    path,           # VOC's folder of a year, or one in which VOCdevkit/VOC2012 or TrainVal/VOCdevkit/VOC2011 lie
-    year:str='20*', # '2010', ...
-)->Path:            # the folder of JPEGImages/
+    path,            # VOC's folder of a year, or one in which VOCdevkit/VOC2012 or TrainVal/VOCdevkit/VOC2011 lie
+    year:str='20*',  # '2010', ...
+)->Path:             # the folder of JPEGImages/
     "Where VOC is; an `InputError` where two years lie."
     path = find_folder(path, 'VOC: JPEGImages/, SegmentationClass/, ...')
     found = [p.parent for at in _VOC_IN for p in sorted(path.glob(f'{at.format(year)}JPEGImages/'))]
@@ -374,11 +374,11 @@ def voc_images(
     return files_of(read_names(path/'ImageSets'/'Segmentation'/f'{split}.txt'), (path/'JPEGImages', '.jpg'))
 
 def export_voc(
-    out,             # file to write, .tar
-    images,          # as from `voc_images`
-    segment,         # image -> H x W ids, such as `partial(predict, model)`
-    year:int=2012,
-    comp:str='comp6' # 'comp5' for a net that has learned from VOC's own images alone
+    out,              # file to write, .tar
+    images,           # as from `voc_images`
+    segment,          # image -> H x W ids, such as `partial(predict, model)`
+    year:int=2012,    # of the challenge, in the names of folders
+    comp:str='comp6'  # 'comp5' for a net that has learned from VOC's own images alone
 ):
     "What the evaluation server of VOC takes: an archive of one palette PNG an image, of the image's size, ids 0 to 20."
     if Path(out).suffix != '.tar': raise InputError(f'{out}: wants a name that ends in .tar')
@@ -500,11 +500,11 @@ def _nyud_tree(path, split):
     return images, files_of(names, (path/'segmentation', '.mat')), _tree_image, ids
 
 def nyud_pairs(
-    path,                 # the folder of either form, or the .mat file
-    split:str='trainval', # 'train', 'val', 'trainval' or 'test'
-    size=None,            # (h, w), or None for the images' own
-    inputs:str='rgb',     # 'rgbd', 'hha' or 'rgb-hha': with what depth says
-    crop:bool=True,       # as the release does; False: all of the 480 x 640 pixels of the one file
+    path,                  # the folder of either form, or the .mat file
+    split:str='trainval',  # 'train', 'val', 'trainval' or 'test'
+    size=None,             # (h, w), or None for the images' own
+    inputs:str='rgb',      # 'rgbd', 'hha' or 'rgb-hha': with what depth says
+    crop:bool=True,        # as the release does; False: all of the 480 x 640 pixels of the one file
 )->Pairs:
     "One split of NYUDv2, 40 classes."
     one_of('inputs', inputs, INPUTS)
@@ -686,12 +686,12 @@ def splits_of(
     return learned, checked, 'test' if kind in ('camvid', 'scenes') else checked      # others publish no masks of test
 
 def open_dls(
-    data:str,       # as for `open_pairs`
-    size=None,      # (h, w) for training
-    bs:int=4,
-    inputs:str='rgb', labels:str='semantic',    # as for `open_pairs`
-    augment=USUAL,  # for training; None for none
-    **kwargs,       # for `make_dls`
+    data:str,                                 # as for `open_pairs`
+    size=None,                                # (h, w) for training
+    bs:int=4,                                 # images in a batch
+    inputs:str='rgb', labels:str='semantic',  # as for `open_pairs`
+    augment=USUAL,                            # for training; None for none
+    **kwargs,                                 # for `make_dls`
 ):
     "Loaders of what is learned and what is checked on: train and val, or what the release takes, such as NYUDv2's trainval and test."
     data = recognise(data)
@@ -700,21 +700,21 @@ def open_dls(
     return make_dls(train, valid, bs, augment, **kwargs)
 
 def camvid_dls(path, size=None, bs=4, **kwargs):
-    "`open_dls` of CamVid's train and val; `size`: (h, w) for training, such as (180, 240)."
+    "`open_dls` of CamVid's train and val below `path`, `bs` images in a batch; `size`: (h, w) for training, such as (180, 240)."
     return open_dls(f'camvid:{path}', size, bs, **kwargs)
 
 def voc_dls(path, size=None, bs=4, **kwargs):
-    "`open_dls` of VOC's train and val; without `size` each image as it is, padded in the batch."
+    "`open_dls` of VOC's train and val below `path`, `bs` images in a batch; without `size` each image as it is, padded in the batch."
     return open_dls(f'voc:{path}', size, bs, **kwargs)
 
 def nyud_dls(path, size=None, bs=4, **kwargs):
-    "`open_dls` of NYUDv2's trainval and test; `inputs`: 'rgb', 'rgbd', 'hha' or 'rgb-hha'."
+    "`open_dls` of NYUDv2's trainval and test below `path`, as for `camvid_dls`; `inputs`: 'rgb', 'rgbd', 'hha' or 'rgb-hha'."
     return open_dls(f'nyud:{path}', size, bs, **kwargs)
 
 def siftflow_dls(path, size=None, bs=4, **kwargs):
-    "`open_dls` of SIFT Flow's trainval and test; `labels`: 'semantic', 'geometric' or 'both'."
+    "`open_dls` of SIFT Flow's trainval and test below `path`, as for `camvid_dls`; `labels`: 'semantic', 'geometric' or 'both'."
     return open_dls(f'siftflow:{path}', size, bs, **kwargs)
 
 def context_dls(path, size=None, bs=4, **kwargs):
-    "`open_dls` of PASCAL-Context's train and val; `labels`: '60', '59' or '33'."
+    "`open_dls` of PASCAL-Context's train and val below `path`, as for `camvid_dls`; `labels`: '60', '59' or '33'."
     return open_dls(f'context:{path}', size, bs, **kwargs)

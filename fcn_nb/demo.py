@@ -62,7 +62,7 @@ def segment(
 
 # %% ../nbs/16b_demo.ipynb #d3a0000d
 def class_shares(
-    seen:Segmented,
+    seen:Segmented,  # an image and its ids
 )->list:             # of (name, (r, g, b), share of the pixels), the largest first; classes that are not there are left out
     "How much of an image each class takes."
     import numpy as np

@@ -49,7 +49,7 @@ _BLOCK = 2**20
 _TRIES = 5         # connections, each of which takes up where the last one broke off
 
 def known(
-    a:Archive,
+    a:Archive,  # of `ARCHIVES`
 )->str:
     "What is known of an archive, in words."
     what = 'the MD5 sum of its first MiB' if a.of_first > 0 else 'MD5'
@@ -57,8 +57,8 @@ def known(
     return f'{size}, {what} {a.md5}' if a.md5 else f'{size}, no hash known'
 
 def check_archive(
-    file,      # on this disk
-    a:Archive,
+    file,       # on this disk
+    a:Archive,  # of `ARCHIVES`
 ):
     "An `InputError` where a file has not the size or the sum that its publisher's has."
     size = check_file(file).stat().st_size
@@ -111,7 +111,7 @@ def _fetch(a, part, timeout):
     return got == whole if whole else True
 
 def fetch(
-    a:Archive,
+    a:Archive,          # of `ARCHIVES`
     folder,             # where its file belongs
     timeout:float=60,   # seconds without a byte
 )->Path:
@@ -218,7 +218,7 @@ def unpack(
 def download(
     name:str,         # a key of `ARCHIVES`
     out,              # folder for the files and what is in them
-    say=print,
+    say=print,        # called with a line for each file
 )->Path:              # the folder
     "A data set from its publisher, checked and unpacked; an `InputError` says how to get by hand what cannot be had."
     if name not in ARCHIVES: raise InputError(f'{name}: there is {", ".join(ARCHIVES)}')

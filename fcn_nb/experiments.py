@@ -54,13 +54,13 @@ class CropDL(SegDL):
         return torch.from_numpy(np.stack(x)).permute(0, 3, 1, 2).contiguous(), torch.tensor(y)
 
 def pretrain(
-    n:int,        # crops to learn from; a tenth as many to check
-    epochs:int,
-    seed:int=0,
-    bs:int=32,
-    arch:str='mini',
-    lr:float=3e-3,
-):                # (Classifier with `trained` = 'all', how it was trained: its settings, losses and accuracy)
+    n:int,            # crops to learn from; a tenth as many to check
+    epochs:int,       # passes over the crops
+    seed:int=0,       # of scenes, weights and order
+    bs:int=32,        # crops in a batch
+    arch:str='mini',  # 'mini', 'mini_caffenet' or 'mini_googlenet'
+    lr:float=3e-3,    # of AdamW, at its highest
+):                    # (Classifier with `trained` = 'all', how it was trained: its settings, losses and accuracy)
     "A classifier trained on single-object crops of the embedded scenes (4.1's starting point)."
     def crops(k, split): return list(zip(*object_crops(k, ARCHS[arch]['size'], split, seed)))
     def accuracy(scores, y): return (scores.argmax(1) == y).float().mean()
@@ -80,7 +80,7 @@ def pretrain(
 
 # %% ../nbs/15_experiments.ipynb #15a00002
 def save_classifier(
-    net:Classifier,
+    net:Classifier,        # of `pretrain`
     path,                  # .safetensors, for `backbone`
     training:dict,         # of `pretrain`
     overwrite:bool=False,  # replace a file that is no work of this library
@@ -112,7 +112,7 @@ def _fewer(pairs, n):
 
 def table_data(
     n:dict,          # how much: a row of `SIZES`, or another with train, valid, test, px and bs
-    seed:int=0,
+    seed:int=0,      # of the scenes
     data:str=None,   # KIND:PATH; None: the embedded scenes
     few:bool=False,  # of real data: so many images as of scenes, and not all of them
 )->tuple:            # (loaders of train and val, the pairs that the rows are scored on, at their own size)
@@ -135,10 +135,10 @@ class Table2(NamedTuple):
     test:ScenePairs # the test images, or `Pairs`
 
 def table2(
-    size:str='full',   # a row of `SIZES`
-    seed:int=0,
-    say=print,         # called with a line after each stage
-    data:str=None,     # KIND:PATH; None: the embedded scenes
+    size:str='full',  # a row of `SIZES`
+    seed:int=0,       # of scenes, weights and order
+    say=print,        # called with a line after each stage
+    data:str=None,    # KIND:PATH; None: the embedded scenes
 )->Table2:
     "FCN-32s fixed and fine-tuned, 16s and 8s, and the controls (Table 2)."
     start = time.time()
@@ -169,7 +169,7 @@ def table2(
     return run
 
 def table2_rows(size='full', seed=0, data=None, say=print)->list:
-    "The rows of `table2`, for `reproduce_table`."
+    "The rows of `table2`, for `reproduce_table`, which tells the arguments."
     return table2(size, seed, say, data).rows
 
 def _total(matrices):
@@ -204,7 +204,7 @@ def _resampled(matrices, picks):
 def paired_bootstrap(
     worse, better,   # a `ConfusionMatrix` an image, of the same images in the same order
     draws:int=1000,  # how often the images are drawn again
-    seed:int=0,
+    seed:int=0,      # of the draws
 )->tuple:            # (low, high), in points
     "The 95 % interval of the gain in mean IU, over draws of the images."
     n = len(worse)
@@ -249,9 +249,9 @@ def _spread(matrices, n):
     return [(order[r], names.get(round(s), f'better than {s:.0f} %')) for r, s in zip(ranks, share)]
 
 def fig4(
-    run:Table2,
-    n:int=5,                         # images
-    models=('32s', '16s', '8s'),
+    run:Table2,                   # of `table2`
+    n:int=5,                      # images
+    models=('32s', '16s', '8s'),  # names of its nets, a column each
 ):
     "Image, ground truth and what each net draws, from the image that the last net draws best to the worst (Fig. 4)."
     data = run.test
@@ -402,7 +402,7 @@ def _results(run, seed, size):
 
 def reproduce_classifier(
     out,                   # folder for ARCH.safetensors; made if it is not there
-    seed:int=0,
+    seed:int=0,            # of scenes, weights and order
     size:str='full',       # a row of `SIZES`
     say=print,             # called with a line at the end
     overwrite:bool=False,  # replace a file of this name that is not ours
@@ -421,11 +421,11 @@ def reproduce_classifier(
 
 def reproduce(
     out,                   # folder for the report; made if it is not there
-    seed:int=0,
+    seed:int=0,            # of scenes, weights and order
     size:str='full',       # a row of `SIZES`
     say=print,             # called with a line after each stage, and for each file that fails
     overwrite:bool=False,  # replace files of these names; an earlier report's are replaced anyway
-)->dict:                 # what results.json holds, and 'unwritten': a line for each file that fails
+)->dict:                   # what results.json holds, and 'unwritten': a line for each file that fails
     """The paper's main story on the embedded scenes.
 
     Writes report.html, results.json and fcn8s.safetensors into `out`. An `InputError` before any
@@ -458,7 +458,7 @@ def _keep_half(model, path, test, **training):
 
 def reproduce_nets(
     out,                   # folder for fcn32s.safetensors, fcn16s and fcn8s; made if it is not there
-    seed:int=0,
+    seed:int=0,            # of scenes, weights and order
     size:str='full',       # a row of `SIZES`
     say=print,             # called with a line after each net
     overwrite:bool=False,  # replace files of these names that are not ours
@@ -624,7 +624,7 @@ def table_columns(
     return heads, lines
 
 def table_text(heads, lines)->str:
-    "A table for the terminal."
+    "A table for the terminal: `lines` of words under their `heads`."
     rows = [heads, *lines]
     first, *widths = [max(map(len, column)) for column in zip(*rows)]
     return '\n'.join('  '.join([r[0].ljust(first), *(c.rjust(w) for c, w in zip(r[1:], widths))]) for r in rows)
@@ -711,7 +711,7 @@ def reproduce_table(
     name:str,              # of `EXPERIMENTS`
     out,                   # folder for results.json and report.html; made if it is not there
     seed:int=0,            # the first
-    size:str='full',
+    size:str='full',       # a row of `SIZES`
     data:str=None,         # KIND:PATH; None: the embedded scenes
     seeds:int=1,           # how many
     say=print,             # called with a line now and then, and for each file that fails
@@ -758,7 +758,7 @@ PAPER_CAMVID = {'FCN-8s, Jegou et al. 2017 (from memory)': (88.0, None, 57.0, No
                 'SegNet (from memory)': (62.5, None, 46.4, None)}
 
 def camvid_rows(size='full', seed=0, data=None, say=print)->list:
-    "FCN-8s on CamVid with the settings of notebook 28: what it scores on test and on val, and the net."
+    "FCN-8s on CamVid with the settings of notebook 28, arguments as for `table2`: what it scores on test and on val, and the net."
     start = time.time()
     n = CAMVID_SIZES[size]
     weights = n['weights'] or shared('weights', 'vgg16_trunk.safetensors') or 'imagenet'

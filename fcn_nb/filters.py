@@ -140,7 +140,7 @@ class Filter:
 
     @classmethod
     def of_axes(cls, y, x, whole=False):
-        "A filter from its layers along each axis; `whole`: a cell sees the whole image."
+        "A filter from its layers along `y` and along `x`; `whole`: a cell sees the whole image."
         f = cls(1)
         f.axes = tuple(y), tuple(x)
         f.whole = whole
@@ -219,9 +219,9 @@ def axis(self:Filter,
 
 # %% ../nbs/01_filters.ipynb #790d672b
 def crop_between(
-    f:Filter,       # filter of the map that is to be cropped
-    to:Filter=None, # filter of the map (or None: the image itself) that it is to coincide with
-)->int:             # cells before cell 0 of `f`, a pair where the axes differ
+    f:Filter,        # filter of the map that is to be cropped
+    to:Filter=None,  # filter of the map (or None: the image itself) that it is to coincide with
+)->int:              # cells before cell 0 of `f`, a pair where the axes differ
     """Cells to crop in front of map `f` so that it coincides with map `to`.
 
     This is how Caffe's crop layer derives it. Negative: the other map is to be cropped. A ValueError
@@ -297,9 +297,9 @@ def _least_padding(layers, start):
 
 # %% ../nbs/01_filters.ipynb #9686ea13
 def geometry(
-    filters,    # {name: Filter from the image} in order, as `stack_filters` gives them
-    size:int,   # pixels of the image along the axis
-    axis:int=0, # 0: along y, 1: along x
+    filters,     # {name: Filter from the image} in order, as `stack_filters` gives them
+    size:int,    # pixels of the image along the axis
+    axis:int=0,  # 0: along y, 1: along x
 )->Geometry:
     "What a net sees of an image and where, the crop after upsampling, the padding really needed."
     if not isinstance(size, int) or size < 1:
@@ -338,8 +338,8 @@ def __repr__(self:Geometry):
 
 # %% ../nbs/01_filters.ipynb #30fd2203
 def draw_geometry(
-    g:Geometry,
-):                # the figure
+    g:Geometry,  # of `geometry`
+):               # the figure
     "The image, its padding, what the first and last score cell see, and the upsampled map, in rows."
     f = g.filter
     n = g.size

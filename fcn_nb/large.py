@@ -23,7 +23,7 @@ from .predict import *
 _EXTRA = "pip install 'fcn_nb[large]' reads it, or save it deflated"
 
 class TiffParts:
-    "A TIFF of which parts are read: `parts[rows, columns]` is H x W x samples. Only the segments that it touches are decoded."
+    "The TIFF `path`, of which parts are read: `parts[rows, columns]` is H x W x samples. Only the segments that it touches are decoded."
     def __init__(self, path):
         self.path, self.file = path, tifffile.TiffFile(path)
         try: self._look()
@@ -219,8 +219,8 @@ def _told(path):
     except Exception: return ''
 
 def large_outputs(
-    out,     # .tif
-    heads:int=1,
+    out,          # .tif
+    heads:int=1,  # how many the net has
 )->list:
     "The files of the heads: `out`, and beside it NAME_head2.tif, ..."
     out = Path(out)
@@ -264,7 +264,7 @@ def predict_large(
     out,                   # .tif to be written; or an array to be filled: H x W, of several heads a list of them
     tile:int=1024,         # the side of a tile
     dtype=None,            # as for `predict`
-    device=None,
+    device=None,           # where it computes; default: where the model is
     overwrite:bool=False,  # begin anew, and replace files that are no work of this library
 ):                         # the files written, in a list; or `out`
     "The class of each pixel, tile by tile, in the memory of a tile. Stopped, the same call goes on where it was."

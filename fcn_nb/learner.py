@@ -74,7 +74,7 @@ def paper_metrics(
 
 # %% ../nbs/12_learner.ipynb #94907fef
 class PreprocessCallback(Callback):
-    "The model's preprocessing, once a batch; counts epochs over all fits, for keys of random draws."
+    "The model's preprocessing, once a batch; counts epochs over all fits, which with `seed` are the keys of random draws."
     order = -5
     def __init__(self, seed=0):
         self.seed = seed
@@ -171,11 +171,11 @@ def _given_back(net):
         for m, training in modes: m.training = training
 
 def choose_layout(
-    model,         # left as it is
-    x,             # a preprocessed batch
-    dtype=None,    # torch.bfloat16 where training is in mixed precision
-    seconds=_seconds,
-):                 # torch.channels_last, or torch.contiguous_format where it is clearly faster
+    model,             # left as it is
+    x,                 # a preprocessed batch
+    dtype=None,        # torch.bfloat16 where training is in mixed precision
+    seconds=_seconds,  # function of (model, x, layout, dtype): how long a step takes
+):                     # torch.channels_last, or torch.contiguous_format where it is clearly faster
     "The memory format in which this net learns fastest here: two steps in each, after one that does not count."
     times = {layout: [] for layout in LAYOUTS.values()}
     net = unwrapped(model)
@@ -188,7 +188,7 @@ def choose_layout(
 
 # %% ../nbs/12_learner.ipynb #622dde8f
 class ConsoleProgress(Callback):
-    "One progress bar for a whole fit, and a line for each epoch if wanted."
+    "One progress bar for a whole fit, named `what`; with `lines` also a line for each epoch."
     order = 70
     def __init__(self, what='training', lines=False): self.what, self.lines = what, lines
 
@@ -272,7 +272,7 @@ class KeepBest(TrackerCallback):
 
 # %% ../nbs/12_learner.ipynb #12f10002
 class FitError(InputError):
-    "What a training cannot use."
+    "What a training cannot use; `message` says it in one line."
     def __init__(self, message):
         super().__init__(message)
         self.line = self.args[0]

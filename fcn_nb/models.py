@@ -311,14 +311,14 @@ def _keep_pool5(net):
 
 # %% ../nbs/06_models.ipynb #47bfcd63
 def fcn(
-    arch='vgg16',               # a name for `backbone`, a `Classifier`, or a classifier of one's own
-    classes=21,                 # background included; a tuple for several heads
-    stride:int=None,            # of the finest score: 32, 16, 8, or 4 (beyond the paper); None: of the deepest map
-    fc_width:int=None,          # width of fc6 and fc7; None: the classifier's own (VGG16: 4096)
-    padding='same',             # 'same', or 100: the release's, to the pixel
-    weights=None,               # for `backbone`: None, 'imagenet', or a file
-    learn_upsampling:bool=True, # inner upsamplings learned or fixed
-    **kwargs,                   # `layers`, `fuse`, `channels`, `pool5_stride`: see `FCN`
+    arch='vgg16',                # a name for `backbone`, a `Classifier`, or a classifier of one's own
+    classes=21,                  # background included; a tuple for several heads
+    stride:int=None,             # of the finest score: 32, 16, 8, or 4 (beyond the paper); None: of the deepest map
+    fc_width:int=None,           # width of fc6 and fc7; None: the classifier's own (VGG16: 4096)
+    padding='same',              # 'same', or 100: the release's, to the pixel
+    weights=None,                # for `backbone`: None, 'imagenet', or a file
+    learn_upsampling:bool=True,  # inner upsamplings learned or fixed
+    **kwargs,                    # `layers`, `fuse`, `channels`, `pool5_stride`: see `FCN`
 )->FCN:
     "A fully convolutional net from a classifier (sections 4.1 and 4.2)."
     if isinstance(arch, str): arch = backbone(arch, weights, 1, fc_width)
@@ -410,7 +410,7 @@ def check_classes(
     model,             # an `FCN` or a `LateFusion`
     names,             # the classes of the data, in their order
     what='the model',  # these two name the model and the data in the error
-    data='the data',
+    data='the data',   # what to call it in the message
 ):
     "An `InputError` where the classes of `model` are not `names` in their order; one that knows no names has as many."
     known = model.meta.get('names') or names

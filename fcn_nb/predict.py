@@ -150,7 +150,7 @@ def _class_counts(model):
     return (classes,) if isinstance(classes, int) else tuple(classes)
 
 def predict_memory(
-    model:FCN,
+    model:FCN,      # or an `OnnxModel`
     h:int, w:int,   # of the image
     tile:int=None,  # as for `predict`
 )->int:             # bytes on a CPU, beside the weights
@@ -172,7 +172,7 @@ def scores_of_tiles(
     model, tiles,  # a model in eval mode, and the `Tiles` of an image for it
     read,          # function of two slices, rows and columns: these pixels of the image, H x W x channels
     dtype=None,    # as for `predict`
-    device=None,
+    device=None,   # where it computes; default: where the model is
     skip=(),       # numbers of tiles that are done
 ):                 # yields (number, `Tile`, scores of each head, N x classes x H x W) tile by tile
     "The scores of an image of which only a tile is read at a time."
@@ -269,14 +269,14 @@ def _predict(model, image, name, dtype=None, device=None, scores=False, tile=Non
 
 # %% ../nbs/13_predict.ipynb #e4f0216c
 def predict(
-    model:FCN,
-    image,           # path, PIL image, H x W x 3 uint8 array or 3 x H x W tensor; for more channels H x W x channels, or
-                     # a TIFF; a list or a tuple of such, or a batch N x ..., gives a list of results
-    tile:int=None,   # the side of a tile: the net looks at one at a time, with the scores of the whole (`06b_tiles`); None: at the whole
-    dtype=None,      # torch.bfloat16 for mixed precision; None: the model's own
-    device=None,     # None: where the model is
-    scores=False,    # return the scores too
-):                   # H x W integer array of ids; with `scores` also classes x H x W floats; of several heads tuples
+    model:FCN,      # or an `OnnxModel`
+    image,          # path, PIL image, H x W x 3 uint8 array or 3 x H x W tensor; for more channels H x W x channels, or
+                    # a TIFF; a list or a tuple of such, or a batch N x ..., gives a list of results
+    tile:int=None,  # the side of a tile: the net looks at one at a time, with the scores of the whole (`06b_tiles`); None: at the whole
+    dtype=None,     # torch.bfloat16 for mixed precision; None: the model's own
+    device=None,    # None: where the model is
+    scores=False,   # return the scores too
+):                  # H x W integer array of ids; with `scores` also classes x H x W floats; of several heads tuples
     "The class of each pixel of an image at its own size; an `InputError` where memory does not do."
     model = unwrapped(model)
     why = why_no_tiles(model) if tile else ''
@@ -549,10 +549,10 @@ def _loaded(path, net):
 
 # %% ../nbs/13_predict.ipynb #6ab9d1f4
 def load_model(
-    path,         # a file of `save_model`
-    device='cpu',
-    net=None,     # the classifier, if the model was made from one's own and not from a name
-)->FCN:           # in eval mode, ready for `predict`
+    path,          # a file of `save_model`
+    device='cpu',  # where its tensors go, such as 'cuda'
+    net=None,      # the classifier, if the model was made from one's own and not from a name
+)->FCN:            # in eval mode, ready for `predict`
     "The model of a file: no other is opened, no pickle read, no net built that it does not fill."
     path = check_file(path)
     try: model = _loaded(path, net)
@@ -575,9 +575,9 @@ def _save_within(folder, model):
         if fresh: shutil.rmtree(fresh, ignore_errors=True)
 
 def keep_model(
-    model:FCN,
+    model:FCN,             # as for `save_model`
     path,                  # as for `save_model`
-    overwrite:bool=False,
+    overwrite:bool=False,  # replace a file that is none of ours
 )->tuple:                  # the file with the model, or None; what went wrong in a line, or ''
     "`save_model` at the end of a run: where `path` fails, among the temporary files, else at home."
     try:
@@ -670,7 +670,7 @@ def _as_trained(model, pairs):
     return pairs
 
 def evaluate_each(
-    model:FCN,
+    model:FCN,     # put into eval mode for the while
     pairs,         # images with masks, at their own size
     dtype=None,    # as for `predict`
     absent='nan',  # as for `ConfusionMatrix`
@@ -697,9 +697,9 @@ def _matrices(model, absent):
 
 def evaluate(
     model:FCN,
-    pairs,         # as for `evaluate_each`, and so are `dtype` and `absent`
-    dtype=None,
-    absent='nan',
+    pairs,           # as for `evaluate_each`
+    dtype=None,      # as for `evaluate_each`
+    absent='nan',    # as for `ConfusionMatrix`
 )->ConfusionMatrix:  # of several heads a list of them
     """The confusion matrix of `model` over a set of pairs. Of several processes (`process_group`) each looks at every n-th image, n of
     them; so all have to call it, and all get the matrix of the whole set."""
@@ -792,7 +792,7 @@ def _write_for(model, image, paths, pixels, ids, mark=''):
     for p, data in zip(paths, chain(*zip(masks, overlays))): write_file(p, data)
 
 def save_prediction(
-    model:FCN,
+    model:FCN,             # or an `OnnxModel`
     image,                 # path of an image
     out,                   # a folder
     dtype=None,            # as for `predict`
@@ -812,7 +812,7 @@ def _hashed(parts):
     return h.hexdigest()
 
 def file_fingerprint(
-    path,
+    path,  # of any file
 )->str:
     "A hash of what a file holds, whatever its name and its date."
     with open(check_file(path), 'rb') as f: return _hashed(iter(lambda: f.read(2**22), b''))
@@ -838,7 +838,7 @@ def model_fingerprint(
 # %% ../nbs/13_predict.ipynb #14a13012
 def has_mark(
     path,      # of a PNG of `save_predictions`
-    mark:str,
+    mark:str,  # the model's fingerprint and the image's
 )->bool:
     "Whether a mask is there and was made of this model and this image."
     try:
@@ -865,7 +865,7 @@ def _read_marked(model, image, out, overwrite, fingerprint):
     return *_read_for(model, image, out, overwrite), mark
 
 def save_predictions(
-    model,
+    model,                 # or an `OnnxModel`
     images,                # paths
     out,                   # a folder
     dtype=None,            # as for `predict`

@@ -132,7 +132,7 @@ def bound(
 
 # %% ../nbs/15c_sampling.ipynb #15c00021
 class LossCurve(Callback):
-    "The whole loss on held-out images, at the start and after every so many steps: (step, seconds of training, loss)."
+    "The whole loss on held-out `pairs`, at the start and after `every` so many steps: (step, seconds of training, loss)."
     order = 90       # behind all that belongs to a step
     def __init__(self, pairs, every): self.pairs, self.every = pairs, every
 
@@ -160,7 +160,7 @@ class LossCurve(Callback):
 
 # %% ../nbs/15c_sampling.ipynb #15c00023
 class BlockLoss(PixelLoss):
-    "`PixelLoss` that leaves out blocks of pixels, as wide as a cell of the net, instead of single ones (section 3.4)."
+    "`PixelLoss` that leaves out squares of `block` pixels, as wide as a cell of the net, instead of single ones (section 3.4)."
     def __init__(self, *args, block:int=32, **kwargs):
         super().__init__(*args, **kwargs)
         self.block = block
@@ -200,7 +200,7 @@ def _reach(curve, level): return next((step, seconds) for step, seconds, loss in
 
 def fig5(
     size:str='full',  # a row of `FIG5_SIZES`
-    seed:int=0,
+    seed:int=0,       # of scenes, weights and order
     data=None,        # KIND:PATH, its splits as `splits_of` says; None: scenes
     say=print,        # called with a line for each row
 )->list:              # a dict each: model, the four metrics, steps, images, seconds, curve; and `pace` and `speed`:
@@ -273,7 +273,7 @@ OPTIMIZER_SIZES = dict(smoke=dict(train=20,  valid=4,  test=4,   px=48, epochs=1
 # %% ../nbs/15c_sampling.ipynb #15c00033
 def optimizers(
     size:str='full',  # a row of `OPTIMIZER_SIZES`
-    seed:int=0,
+    seed:int=0,       # of scenes, weights and order
     data=None,        # KIND:PATH, its splits as `splits_of` says; None: scenes
     say=print,        # called with a line for each row
 )->list:              # a dict each: model, the four metrics, steps, images, seconds, and `learned`: the share of the
@@ -310,7 +310,7 @@ LAYER_SIZES = dict(smoke=dict(train=8,   valid=4, test=4,   px=48,  bs=4, epochs
 
 def single_layers(
     size:str='full',  # a row of `LAYER_SIZES`
-    seed:int=0,
+    seed:int=0,       # of scenes, weights and order
     data=None,        # KIND:PATH, its splits as `splits_of` says; None: scenes
     say=print,        # called with a line for each row
 )->list:              # a dict each: model, the four metrics, seconds

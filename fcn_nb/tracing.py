@@ -225,7 +225,7 @@ class _Tracer(fx.Tracer):
         return _is_known(m) or runs_as_torch or super().is_leaf_module(m, name)
 
 def traced(
-    net:nn.Module,
+    net:nn.Module,  # of torch's layers
 )->fx.GraphModule:
     "The graph of a net, its layers shared with it; a ValueError if torch.fx cannot follow it."
     name = type(net).__name__

@@ -306,7 +306,7 @@ def rarefy(
 # %% ../nbs/03_upsampling.ipynb #c3144aff
 def bilinear_kernel(
     factor:int,           # upsampling factor, 1 or more
-    dtype=torch.float32,
+    dtype=torch.float32,  # of its numbers
     odd:bool=False,       # an odd kernel for an even factor too: cells lie on pixels, not between two
 )->torch.Tensor:          # k x k, k = 2*factor, or one less for an odd factor; Caffe's "bilinear" filler
     "The kernel whose transposed convolution with stride `factor` is bilinear interpolation (section 3.3)."
