@@ -63,9 +63,9 @@ class OnnxModel(nn.Module):
 
 def _run(session, names, x, path):
     "The outputs of these names, as tensors; an `InputError` where onnxruntime fails."
-    try: return tuple(torch.from_numpy(y) for y in session.run(names, {'image': x.numpy()}))
+    try: return tuple(onnx_run(session, names, x))
     except Exception as e:        # its classes are its own
-        if 'alloc' in str(e): raise MemoryError(reason(e)) from None
+        if is_full(e): raise MemoryError(reason(e)) from None
         raise InputError(f'{path}: onnxruntime cannot run it on {(*x.shape,)} ({reason(e)})') from None
 
 # %% ../nbs/13c_runtime.ipynb #13bb000b
