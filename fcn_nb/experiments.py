@@ -750,9 +750,10 @@ def reproduce_table(
 
 # %% ../nbs/15_experiments.ipynb #15a10013
 CAMVID_SIZES = dict(
-    smoke=dict(arch='mini',  weights='scenes', px=(60, 80),   epochs=1,  images=8,    recipe='modern'),
-    full =dict(arch='vgg16', weights=None,     px=(180, 240), epochs=12, images=None, recipe='modern'))
+    smoke=dict(arch='mini',  weights='scenes', images=8,    stages=[((60, 80), 1, None), ((90, 120), 1, 5e-4)]),
+    full =dict(arch='vgg16', weights=None,     images=None, stages=[((180, 240), 10, None), ((360, 480), 10, 5e-4)]))
     # weights None: VGG16's convolutions beside the project, or else torchvision's; images None: all
+    # a stage: pixels, epochs, rate of new weights (None: the recipe's)
 
 PAPER_CAMVID = {'FCN-8s, Jegou et al. 2017 (from memory)': (88.0, None, 57.0, None),
                 'SegNet (from memory)': (62.5, None, 46.4, None)}
@@ -761,17 +762,20 @@ def camvid_rows(size='full', seed=0, data=None, say=print)->list:
     "FCN-8s on CamVid with the settings of notebook 28, arguments as for `table2`: what it scores on test and on val, and the net."
     start = time.time()
     n = CAMVID_SIZES[size]
+    def pairs(split, px=None):
+        whole = open_pairs(data, split, px)
+        return _fewer(whole, n['images'] or len(whole))
+    net = n['arch']
     weights = n['weights'] or shared('weights', 'vgg16_trunk.safetensors') or 'imagenet'
-    wanted = dict(train=('train', n['px']), small_val=('val', n['px']), val=('val', None), test=('test', None))
-    sets = {name: open_pairs(data, *what) for name, what in wanted.items()}
-    if n['images']: sets = {name: _fewer(pairs, n['images']) for name, pairs in sets.items()}
-    dls = make_dls(sets['train'], sets['small_val'], augment=Augment(scale=(.75, 1.5)), seed=seed)
-    learn = fcn_learner(dls, n['arch'], 8, weights=weights, recipe=n['recipe'], seed=seed, freeze=2)
-    learn.fit_console(n['epochs'], 'FCN-8s')
+    for px, epochs, lr in n['stages']:
+        dls = make_dls(pairs('train', px), pairs('val', px), augment='colour', seed=seed)
+        learn = fcn_learner(dls, net, 8, weights=weights, lr=lr, seed=seed, loss_func='root', cbs=[KeepBest()])
+        learn.fit_console(epochs, f'FCN-8s, {px[0]} x {px[1]}')
+        net, weights = learn.model, None
     rows = []
     for model, split in ('FCN-8s', 'test'), ('FCN-8s on val', 'val'):
-        metrics = evaluate(learn.model, sets[split]).metrics()
+        metrics = evaluate(net, pairs(split)).metrics()
         rows.append(dict(model=model, **metrics, seconds=round(time.time()-start)))
         say(f'{model}: mean IU {100*metrics["mean_iu"]:.1f}')
-    rows[0]['net'] = learn.model
+    rows[0]['net'] = net
     return rows
