@@ -5,7 +5,7 @@
 
 Standard library only: the parts `install` and `newest` are what installs everything else.
 """
-import ast, configparser, filecmp, io, json, os, re, shutil, subprocess, sys, tempfile, time, tokenize, zipfile
+import ast, configparser, filecmp, hashlib, io, json, os, re, shutil, subprocess, sys, tempfile, time, tokenize, zipfile
 from concurrent.futures import ThreadPoolExecutor
 from html.parser import HTMLParser
 from pathlib import Path
@@ -128,6 +128,7 @@ def tree():
     check('each notebook has a page of its own', shared_pages)
     check('no module runs what a file brings', unsafe_calls)
     check('public names are documented', undocumented)
+    models()
 
 def numbers(text): return re.findall(r'\d+(?:[.,]\d+)*', text)
 
@@ -276,8 +277,8 @@ def commented(text):
 
 def untold(f, doc, lines):
     """Parameters that neither a comment in their line, nor the docstring, nor an annotation (`_Word`, `Annotated`) tells.
-    A docstring may send the reader to another's: "as for `open_dls`"."""
-    if re.search(r'as (for )?`\w+`|`\w+`, which tells', doc): return []
+    A docstring may send the reader to another's: "arguments as for `open_dls`"."""
+    if re.search(r'arguments[\w ]* as (for )?`\w+`|`\w+`, which tells the arguments', doc): return []
     given = [o for o in (*f.args.posonlyargs, *f.args.args, *f.args.kwonlyargs) if o.arg not in ('self', 'cls')]
     return [o.arg for o in given if o.lineno not in lines and f'`{o.arg}`' not in doc
             and not re.search('Annotated|_Word', ast.unparse(o.annotation) if o.annotation else '')]
@@ -298,6 +299,20 @@ def undocumented(lib=LIB):
             bad += [f'{o.name}: {node.name}: {", ".join(names)}' for f in made if (names := untold(f, doc or '', lines))]
     return bad
 
+def unknown_models():
+    "What `MODELS` says of a file, its size and SHA-256, is true of the file in `models`, and its card names the hash; none lies there unknown."
+    known = re.findall(r"'([\w-]+)': Archive\(_RELEASES\+'v[\d.]+/([\w.-]+)', ([\d_]+), sha256='(\w+)'\)", (LIB/'predict.py').read_text(encoding='utf-8'))
+    card = (ROOT/'models/README.md').read_text(encoding='utf-8')
+    bad = [] if known else ['MODELS has none']
+    for name, file, size, digest in known:
+        if not (ROOT/'models'/file).is_file(): bad.append(f'models/{file} is not there')
+        elif hashlib.sha256(data := (ROOT/'models'/file).read_bytes()).hexdigest() != digest or len(data) != int(size):
+            bad.append(f'models/{file} has {len(data):_} bytes and the SHA-256 {hashlib.sha256(data).hexdigest()}')
+        if digest not in card or file != f'{name}.safetensors': bad.append(f'models/README.md does not say {digest}, or {file} is not named after {name}')
+    return bad + [f'MODELS has no {o.name}' for o in (ROOT/'models').glob('*.safetensors') if o.name not in {file for _, file, *_ in known}]
+
+def models(): check('models are those that are known by name', unknown_models)
+
 # ---- site: the pages, as nbdev hands them to Quarto
 
 def slug(heading):
@@ -316,7 +331,7 @@ class Page(HTMLParser):
     def handle_starttag(self, tag, attrs):
         attrs = dict(attrs)
         if re.fullmatch('h[1-6]', tag): self.heading = ''
-        if 'anchor-link' in attrs.get('class', ''):         # stands at a heading's end
+        if 'anchor-link' in (attrs.get('class') or ''):         # stands at a heading's end
             self.anchors.add(slug(self.heading))
             self.heading = None
         elif tag == 'a' and 'href' in attrs: self.links.append(attrs['href'])
@@ -359,10 +374,10 @@ def broken_links(pages):
             if link.startswith(ours): to = by_page.get(target.removesuffix('.html'))
             elif target.endswith('.ipynb'): to = pages.get(target.removesuffix('.ipynb'))
             elif not target: to = p
-            elif target.startswith('../') and (NBS/target).is_file(): continue      # the workflow points them at the repository
+            elif name == 'index' and re.match(r'\.\./[A-Z]', link) and (NBS/target).is_file(): continue      # the workflow points them at the repository
             elif re.match('https?://|mailto:', link): continue
             else: to = None
-            if to is None or anchor and anchor.lower() not in to.anchors: bad.append(f'{name}: {link}')
+            if to is None or anchor and anchor not in to.anchors: bad.append(f'{name}: {link}')
     return bad
 
 def missing_entries(pages):
@@ -448,7 +463,7 @@ def smoke():
     if '\n-- ' not in out: report('smoke', f'did not finish, exit status {rc}')
 
 if __name__ == '__main__':
-    parts = {f.__name__: f for f in (install, tree, test, site, wheel, newest, library, smoke)}
+    parts = {f.__name__: f for f in (install, tree, test, site, models, wheel, newest, library, smoke)}
     todo = sys.argv[1:]
     if not todo or set(todo) - set(parts): sys.exit(f'usage: checks.py PART...   parts: {" ".join(parts)}')
     for i, part in enumerate(todo):

@@ -405,7 +405,7 @@ def _open_model(model, caffe, net):
         raise InputError(f'--caffe FILE, --net NAME: want each other; NAME is {names}')
     return fcn_from_caffe(caffe, net)
 
-_MODEL = 'model file of fcn_train or fcn_reproduce, or an ONNX file of export_onnx'
+_MODEL = 'model file of fcn_train or fcn_reproduce, an ONNX file of export_onnx, or camvid-fcn8s, downloaded once'
 _CAFFE = 'a .caffemodel of the authors, or the same net as a .pth (pytorch-fcn), in the place of MODEL'
 _NET = 'which of their nets it is: fcn8s, fcn-alexnet, ...'
 _OVERWRITE = 'replace files of the same name that are not ours'
@@ -584,7 +584,7 @@ def fcn_train(
     backbone:Annotated[str, _OF_NET, 'classifier to start from: vgg16, mini, caffenet, ..., or one of torchvision']='vgg16',
     weights:Annotated[str|Path, _OF_NET, "its weights: 'imagenet', 'scenes' (of the minis), or a .safetensors or .pth file; default: random"]=None,
     stride:Annotated[int, _OF_NET, 'stride of the finest score: 32, 16, 8 or 4']=8,
-    start:Annotated[str|Path, _OF_NET, 'model file to go on from, with its classes and what it sees, in place of --backbone and --weights']=None,
+    start:Annotated[str|Path, _OF_NET, 'model file, or camvid-fcn8s, to go on from, with its classes and what it sees, in place of --backbone and --weights']=None,
     fc_width:Annotated[int, _OF_NET, "width of fc6 and fc7; default: the weights' own, or 512 where they have none"]=None,
     freeze:Annotated[int, _OF_NET, 'blocks of a backbone with given weights that stay as they are, from the image on']=0,
     recipe:Annotated[str, _OF_TRAINING, "'modern' (AdamW, one cycle), 'paper' (SGD, momentum 0.9), 'heavy' (the release's: with --bs 1) or 'scenes' (for mini)"]='modern',

@@ -585,9 +585,10 @@ def write_file(
 # %% ../nbs/00_core.ipynb #a10e0002
 @contextmanager
 def alone(
-    path,       # what is written; the lock stands beside it, under its name and .lock
-    what:str,   # is writing it: 'training'
-    name=None,  # of `path` in the message
+    path,        # what is written; the lock stands beside it, under its name and .lock
+    what:str,    # is writing it: 'training'
+    name=None,   # of `path` in the message
+    wait=False,  # for the first one's end, in place of the error
 ):
     "One writer at a time: an `InputError` for the second one. Where the system has no such locks (Windows) nothing is locked."
     try: import fcntl
@@ -598,7 +599,7 @@ def alone(
     lock.parent.mkdir(parents=True, exist_ok=True)
     def itself(path, flags): return os.open(path, flags | os.O_NOFOLLOW, 0o666)      # never through a link
     with open(lock, 'a+', opener=itself) as f:
-        try: fcntl.flock(f, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        try: fcntl.flock(f, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             f.seek(0)
             raise InputError(f'{name or path}: another {what} (process {f.read().strip()}) writes there') from None

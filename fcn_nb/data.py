@@ -1303,7 +1303,7 @@ def in_split(
 def pairs_of(
     images, masks,           # folders
     lists,                   # the folder of train.txt, val.txt, ...
-    split:str,               # name of the list, such as 'train'
+    split:str,               # as for `in_split`
     masked_only:bool=False,  # images without a mask are none; else their split is refused
 ):                           # two lists of files
     "The images of a split with their masks, for `Pairs`."

@@ -708,13 +708,13 @@ def voc_dls(path, size=None, bs=4, **kwargs):
     return open_dls(f'voc:{path}', size, bs, **kwargs)
 
 def nyud_dls(path, size=None, bs=4, **kwargs):
-    "`open_dls` of NYUDv2's trainval and test below `path`, as for `camvid_dls`; `inputs`: 'rgb', 'rgbd', 'hha' or 'rgb-hha'."
+    "`open_dls` of NYUDv2's trainval and test below `path`, arguments as for `camvid_dls`; `inputs`: 'rgb', 'rgbd', 'hha' or 'rgb-hha'."
     return open_dls(f'nyud:{path}', size, bs, **kwargs)
 
 def siftflow_dls(path, size=None, bs=4, **kwargs):
-    "`open_dls` of SIFT Flow's trainval and test below `path`, as for `camvid_dls`; `labels`: 'semantic', 'geometric' or 'both'."
+    "`open_dls` of SIFT Flow's trainval and test below `path`, arguments as for `camvid_dls`; `labels`: 'semantic', 'geometric' or 'both'."
     return open_dls(f'siftflow:{path}', size, bs, **kwargs)
 
 def context_dls(path, size=None, bs=4, **kwargs):
-    "`open_dls` of PASCAL-Context's train and val below `path`, as for `camvid_dls`; `labels`: '60', '59' or '33'."
+    "`open_dls` of PASCAL-Context's train and val below `path`, arguments as for `camvid_dls`; `labels`: '60', '59' or '33'."
     return open_dls(f'context:{path}', size, bs, **kwargs)

@@ -26,7 +26,7 @@ def shipped_net(
     "One of the nets that come with the package, trained on the embedded scenes."
     from fcn_nb.predict import load_model
     if stride not in STRIDES: raise ValueError(f'stride={stride}: there is {", ".join(map(str, STRIDES))}')
-    return load_model(files('fcn_nb')/'shipped'/f'fcn{stride}s.safetensors').float()
+    return load_model(files('fcn_nb')/'shipped'/f'fcn{stride}s.safetensors')
 
 # %% ../nbs/16b_demo.ipynb #d3a0000c
 class Segmented(NamedTuple):

@@ -19,10 +19,14 @@ class Archive(NamedTuple):
     url:str
     size:int=None      # bytes; None: we do not know
     md5:str=''         # ''; we do not know
-    of_first:int=-1    # the sum is that of so many bytes at the start; -1: of all
+    of_first:int=-1    # the MD5 sum is that of so many bytes at the start; -1: of all
+    sha256:str=''      # of all, in place of an MD5 sum
 
     @property
     def name(self): return self.url.rsplit('/', 1)[1]
+
+    @property
+    def hash(self): return self.sha256 or self.md5
 
 _VOC = 'http://host.robots.ox.ac.uk/pascal/VOC/'
 _SBD = 'https://www2.eecs.berkeley.edu/Research/Projects/CS/vision/grouping/semantic_contours/'
@@ -49,27 +53,27 @@ _BLOCK = 2**20
 _TRIES = 5         # connections, each of which takes up where the last one broke off
 
 def known(
-    a:Archive,  # of `ARCHIVES`
+    a:Archive,  # of `ARCHIVES`, or any other
 )->str:
     "What is known of an archive, in words."
-    what = 'the MD5 sum of its first MiB' if a.of_first > 0 else 'MD5'
+    what = 'SHA-256' if a.sha256 else 'the MD5 sum of its first MiB' if a.of_first > 0 else 'MD5'
     size = f'{a.size:,} bytes' if a.size else 'size unknown to us'
-    return f'{size}, {what} {a.md5}' if a.md5 else f'{size}, no hash known'
+    return f'{size}, {what} {a.hash}' if a.hash else f'{size}, no hash known'
 
 def check_archive(
     file,       # on this disk
-    a:Archive,  # of `ARCHIVES`
+    a:Archive,  # of `ARCHIVES`, or any other
 ):
     "An `InputError` where a file has not the size or the sum that its publisher's has."
     size = check_file(file).stat().st_size
     if a.size and size != a.size: raise InputError(f'{file}: {size:,} bytes, wants {a.size:,}; remove it, and run again')
-    if not a.md5: return
-    digest, left = hashlib.md5(usedforsecurity=False), a.of_first if a.of_first > 0 else size
+    if not a.hash: return
+    digest, left = hashlib.sha256() if a.sha256 else hashlib.md5(usedforsecurity=False), a.of_first if a.of_first > 0 else size
     with open(file, 'rb') as f:
         for _ in progress(range(-(-left//_BLOCK)), 'checking'):
             digest.update(f.read(min(left, _BLOCK)))
             left -= _BLOCK
-    if digest.hexdigest() != a.md5:
+    if digest.hexdigest() != a.hash:
         raise InputError(f'{file}: its sum is {digest.hexdigest()}, wants {known(a)}; remove it, and run again')
 
 def _start(reply):
@@ -110,30 +114,42 @@ def _fetch(a, part, timeout):
     if whole and got > whole: raise InputError(f'{part}: {a.url} sends more than {whole:,} bytes; remove it')
     return got == whole if whole else True
 
+def _download(a, part, file, timeout):
+    "The file of an archive, as far as the connection lasts; '' or why it is not whole."
+    why, last = '', -1
+    for _ in range(_TRIES):
+        try:
+            part.parent.mkdir(parents=True, exist_ok=True)
+            done, why = _fetch(a, part, timeout), 'the connection broke off'
+        except (OSError, HTTPException, ValueError) as e:
+            if isinstance(e, InputError): raise
+            done, why = False, reason(getattr(e, 'reason', e))
+        have = part.stat().st_size if part.exists() else 0
+        if done or have == last: break          # nothing came: more tries bring nothing
+        last = have
+    if done:
+        check_archive(part, a)
+        os.replace(part, file)
+    return '' if done else why
+
 def fetch(
-    a:Archive,          # of `ARCHIVES`
+    a:Archive,          # of `ARCHIVES`, or any other
     folder,             # where its file belongs
     timeout:float=60,   # seconds without a byte
 )->Path:
-    "The file of an archive, downloaded if it is not there yet, and checked; an `InputError` says how to get it by hand."
+    """The file of an archive, downloaded if it is not there yet, and checked; an `InputError` says how to get it by hand.
+    Of several processes one downloads, and the others wait."""
     file = Path(folder)/a.name
     part = file.with_name(f'{a.name}.part')
+    why = ''
     if not os.path.lexists(file):
-        why, last = '', -1
-        Path(folder).mkdir(parents=True, exist_ok=True)
-        for _ in range(_TRIES):
-            try: done, why = _fetch(a, part, timeout), 'the connection broke off'
-            except (OSError, HTTPException, ValueError) as e:
-                if isinstance(e, InputError): raise
-                done, why = False, reason(getattr(e, 'reason', e))
-            have = part.stat().st_size if part.exists() else 0
-            if done or have == last: break          # nothing came: more tries bring nothing
-            last = have
-        if not done:
-            raise InputError(f'{a.url}: cannot be downloaded ({why}). Run again to go on, or get {a.name} ({known(a)}) elsewhere '
-                             f'and put it at {file}: it is checked and unpacked then')
-        check_archive(part, a)
-        os.replace(part, file)
+        try:
+            with alone(part, 'download', wait=True):
+                if not os.path.lexists(file): why = _download(a, part, file, timeout)
+        except OSError as e: why = f'{part.parent}: {reason(e)}'        # no place for it
+    if why:
+        raise InputError(f'{a.url}: cannot be downloaded ({why}). Run again to go on, or get {a.name} ({known(a)}) elsewhere '
+                         f'and put it at {file}: it is checked then')
     check_archive(file, a)
     return file
 

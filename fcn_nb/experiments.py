@@ -112,7 +112,7 @@ def _fewer(pairs, n):
 
 def table_data(
     n:dict,          # how much: a row of `SIZES`, or another with train, valid, test, px and bs
-    seed:int=0,      # of the scenes
+    seed:int=0,      # of the scenes, their order and augmentation
     data:str=None,   # KIND:PATH; None: the embedded scenes
     few:bool=False,  # of real data: so many images as of scenes, and not all of them
 )->tuple:            # (loaders of train and val, the pairs that the rows are scored on, at their own size)
@@ -711,7 +711,7 @@ def reproduce_table(
     name:str,              # of `EXPERIMENTS`
     out,                   # folder for results.json and report.html; made if it is not there
     seed:int=0,            # the first
-    size:str='full',       # a row of `SIZES`
+    size:str='full',       # 'full' or 'smoke': a row of what `EXPERIMENTS` names as its sizes
     data:str=None,         # KIND:PATH; None: the embedded scenes
     seeds:int=1,           # how many
     say=print,             # called with a line now and then, and for each file that fails
@@ -750,16 +750,21 @@ def reproduce_table(
 
 # %% ../nbs/15_experiments.ipynb #15a10013
 CAMVID_SIZES = dict(
-    smoke=dict(arch='mini',  weights='scenes', images=8,    stages=[((60, 80), 1, None), ((90, 120), 1, 5e-4)]),
-    full =dict(arch='vgg16', weights=None,     images=None, stages=[((180, 240), 10, None), ((360, 480), 10, 5e-4)]))
+    smoke=dict(arch='mini',  weights='scenes', images=8,    stages=[((60, 80), 1, 1e-3), ((90, 120), 1, 5e-4)], recipe='modern', loss='root'),
+    full =dict(arch='vgg16', weights=None,     images=None, stages=[((180, 240), 10, 1e-3), ((360, 480), 10, 5e-4)], recipe='modern', loss='root'))
     # weights None: VGG16's convolutions beside the project, or else torchvision's; images None: all
-    # a stage: pixels, epochs, rate of new weights (None: the recipe's)
+    # a stage: pixels, epochs, rate of new weights
 
 PAPER_CAMVID = {'FCN-8s, Jegou et al. 2017 (from memory)': (88.0, None, 57.0, None),
                 'SegNet (from memory)': (62.5, None, 46.4, None)}
 
-def camvid_rows(size='full', seed=0, data=None, say=print)->list:
-    "FCN-8s on CamVid with the settings of notebook 28, arguments as for `table2`: what it scores on test and on val, and the net."
+def camvid_rows(
+    size:str='full',  # a row of `CAMVID_SIZES`
+    seed:int=0,       # of new weights, order and augmentation
+    data:str=None,    # camvid:PATH
+    say=print,        # called with a line for each score
+)->list:              # a dict each: model, the four metrics, seconds since the start; of the first also the net
+    "FCN-8s on CamVid, at half size and then at full size, as in notebook 28: what it scores on test and on val."
     start = time.time()
     n = CAMVID_SIZES[size]
     def pairs(split, px=None):
@@ -769,7 +774,7 @@ def camvid_rows(size='full', seed=0, data=None, say=print)->list:
     weights = n['weights'] or shared('weights', 'vgg16_trunk.safetensors') or 'imagenet'
     for px, epochs, lr in n['stages']:
         dls = make_dls(pairs('train', px), pairs('val', px), augment='colour', seed=seed)
-        learn = fcn_learner(dls, net, 8, weights=weights, lr=lr, seed=seed, loss_func='root', cbs=[KeepBest()])
+        learn = fcn_learner(dls, net, 8, weights=weights, recipe=n['recipe'], lr=lr, seed=seed, loss_func=n['loss'], cbs=[KeepBest()])
         learn.fit_console(epochs, f'FCN-8s, {px[0]} x {px[1]}')
         net, weights = learn.model, None
     rows = []

@@ -6,8 +6,7 @@
 __all__ = ['ONNX_VERSION', 'onnx_package', 'head_counts', 'output_names', 'onnx_session', 'is_full', 'onnx_run', 'export_onnx']
 
 # %% ../nbs/06c_export.ipynb #6ce00004
-import copy, json, warnings
-from functools import cache
+import copy, json, re, warnings
 from importlib import import_module
 from pathlib import Path
 
@@ -147,16 +146,15 @@ def _finished(proto, model):
 # %% ../nbs/06c_export.ipynb #6ce00014
 _SHARE = 1e-4     # of the largest score
 
-@cache
 def _bound_memory(runtime):
-    "What the graphs of this process take together is what is free now, at most: a graph can ask for any number of bytes."
+    "What the graphs that are opened from now on take together is what is free now, at most: a graph can ask for any number of bytes."
     info = runtime.OrtMemoryInfo('Cpu', runtime.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, runtime.OrtMemType.DEFAULT)
     exact = 1                                       # blocks as large as they are asked for
     runtime.create_and_register_allocator(info, runtime.OrtArenaCfg({'max_mem': free_memory(), 'arena_extend_strategy': exact}))
 
 def onnx_session(
     data:bytes,   # of an ONNX file
-):                # a MemoryError where the graph takes more than is free while it is made ready
+)->object:        # its `InferenceSession`
     "onnxruntime on the CPU, with as many threads as torch has."
     runtime = onnx_package('onnxruntime')
     _bound_memory(runtime)
@@ -166,16 +164,16 @@ def onnx_session(
     options.add_session_config_entry('session.load_model_format', 'ONNX')
     options.add_session_config_entry('session.use_env_allocators', '1')           # those of `_bound_memory`
     options.log_severity_level = 4                                                # what goes wrong is raised
-    try: return runtime.InferenceSession(data, options, providers=['CPUExecutionProvider'])
-    except Exception as e:        # its classes are its own
-        if is_full(e): raise MemoryError(reason(e)) from None
-        raise
+    # constants would be worked out beside that arena, while the file is opened
+    return runtime.InferenceSession(data, options, providers=['CPUExecutionProvider'], disabled_optimizers=['ConstantFolding'])
+
+_FULL = re.compile('AllocateRaw|Failed to allocate memory|smaller than requested bytes|bad_alloc')
 
 def is_full(
     e,  # an exception of onnxruntime
 )->bool:
     "Whether it says that memory has run out."
-    return 'alloc' in str(e).lower()
+    return _FULL.search(str(e)) is not None
 
 def onnx_run(
     session,  # of `onnx_session`

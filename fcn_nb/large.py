@@ -264,7 +264,7 @@ def predict_large(
     out,                   # .tif to be written; or an array to be filled: H x W, of several heads a list of them
     tile:int=1024,         # the side of a tile
     dtype=None,            # as for `predict`
-    device=None,           # where it computes; default: where the model is
+    device=None,           # where it computes, and the model goes and stays; default: where it is
     overwrite:bool=False,  # begin anew, and replace files that are no work of this library
 ):                         # the files written, in a list; or `out`
     "The class of each pixel, tile by tile, in the memory of a tile. Stopped, the same call goes on where it was."
