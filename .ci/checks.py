@@ -301,7 +301,7 @@ def undocumented(lib=LIB):
 
 def unknown_models():
     "What `MODELS` says of a file, its size and SHA-256, is true of the file in `models`, and its card names the hash; none lies there unknown."
-    known = re.findall(r"'([\w-]+)': Archive\(_RELEASES\+'v[\d.]+/([\w.-]+)', ([\d_]+), sha256='(\w+)'\)", (LIB/'predict.py').read_text(encoding='utf-8'))
+    known = re.findall(r"'([\w-]+)': Archive\(_RELEASES\+'v[\d.]+/([\w.-]+)', ([\d_]+),\s+sha256='(\w+)'\)", (LIB/'predict.py').read_text(encoding='utf-8'))
     card = (ROOT/'models/README.md').read_text(encoding='utf-8')
     bad = [] if known else ['MODELS has none']
     for name, file, size, digest in known:

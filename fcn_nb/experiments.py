@@ -524,7 +524,7 @@ EXPERIMENTS = dict(
     bound=Experiment('sampling', 'Appendix A: the bound on mean IU', '1 minute',
         'how good a coarse answer can be; with --data of your own masks',
         'The ground truth itself, given once for each block of pixels.', sizes='BOUND_SIZES'),
-    camvid=Experiment('experiments', 'CamVid', '18 minutes',
+    camvid=Experiment('experiments', 'CamVid', '90 minutes',
         'FCN-8s trained on real streets; needs --data camvid:PATH',
         'No table of the paper: FCN-8s with the settings of notebook 28, scored on the test split and on val.',
         function='camvid_rows', sizes='CAMVID_SIZES', nets='VGG16', needs='camvid:PATH', keeps=('FCN-8s',)),

@@ -556,7 +556,8 @@ def _loaded(path, net):
 # %% ../nbs/13_predict.ipynb #13d00002
 _RELEASES = 'https://github.com/fcn-nb/fcn_nb/releases/download/'
 MODELS = {    # name: its file, which a release of this project offers
-    'camvid-fcn8s': Archive(_RELEASES+'v0.0.1/camvid-fcn8s.safetensors', 0, sha256='0'*64)}
+    'camvid-fcn8s': Archive(_RELEASES+'v0.0.1/camvid-fcn8s.safetensors', 55_679_818,
+                            sha256='1cf803a78b1e7aa45c3e61b093da61f3534ed9c0e6372a4ef952693210826a96')}
 
 def model_file(
     path,   # of a file; or a name of `MODELS`, if there is no file of that name
