@@ -215,7 +215,7 @@ def foreign():
     pairs = ItemPairs([(torch.from_numpy(image).permute(2, 0, 1), mask)], ['a', 'b'])
     assert Pipeline(v2.RandomHorizontalFlip(1))(*pairs[0], rng(0))[1].tolist() == mask[:, ::-1].tolist()
 
-def speed():
+def bench():
     from torch import nn
     from fcn_nb.bench import gflop, interleaved
     assert gflop(nn.Conv2d(3, 8, 1), (10, 10)) == 2*3*8*100/1e9
