@@ -568,13 +568,14 @@ def _write_settings(model, settings, facts):
 
 def _of_processes(bs, n): return '' if n == 1 else f'; batches of {n*bs}, {bs} for each of {n} processes'
 
-def _check_start(start, model, **typed):
+def _check_start(start, model, stride, **typed):
     "An `InputError` for what was typed otherwise than the model of --start has it: it would count for nothing."
     from fcn_nb.core import InputError
     from fcn_nb.models import streams
     net, *second = streams(model)
-    own = dict(backbone=net.config['arch'], stride=net.config['stride'], fusion='late' if second else 'early', inputs='rgb', labels='semantic') | _seen_by(model)
+    own = dict(backbone=net.config['arch'], fusion='late' if second else 'early', inputs='rgb', labels='semantic') | _seen_by(model)
     defaults = inspect.signature(fcn_train).parameters
+    if stride and stride > net.config['stride']: raise InputError(f'--stride {stride}: {start} has {net.config["stride"]}; only a finer one adds skips')
     for name, value in typed.items():
         if value not in (own[name], defaults[name].default): raise InputError(f'--{name} {value}: {start} has {own[name]}, and keeps it; leave that out')
 
@@ -583,8 +584,8 @@ def fcn_train(
     data:Annotated[str|Path, _IN_PLACE, f'{_KINDS}; may come from --config']=None,
     backbone:Annotated[str, _OF_NET, 'classifier to start from: vgg16, mini, caffenet, ..., or one of torchvision']='vgg16',
     weights:Annotated[str|Path, _OF_NET, "its weights: 'imagenet', 'scenes' (of the minis), or a .safetensors or .pth file; default: random"]=None,
-    stride:Annotated[int, _OF_NET, 'stride of the finest score: 32, 16, 8 or 4']=8,
-    start:Annotated[str|Path, _OF_NET, 'model file, or camvid-fcn8s, to go on from, with its classes and what it sees, in place of --backbone and --weights']=None,
+    stride:Annotated[int, _OF_NET, 'stride of the finest score: 32, 16, 8 or 4; default: 8, or that of --start']=None,
+    start:Annotated[str|Path, _OF_NET, 'model file, or camvid-fcn8s, to go on from, with its classes and what it sees, in place of --backbone and --weights; a finer --stride adds a skip (4.2)']=None,
     fc_width:Annotated[int, _OF_NET, "width of fc6 and fc7; default: the weights' own, or 512 where they have none"]=None,
     freeze:Annotated[int, _OF_NET, 'blocks of a backbone with given weights that stay as they are, from the image on']=0,
     recipe:Annotated[str, _OF_TRAINING, "'modern' (AdamW, one cycle), 'paper' (SGD, momentum 0.9), 'heavy' (the release's: with --bs 1) or 'scenes' (for mini)"]='modern',
@@ -637,7 +638,7 @@ def fcn_train(
     from fcn_nb.data import AUGMENTS, make_dls
     from fcn_nb.datasets import open_pairs, recognise
     from fcn_nb.distributed import Distributed
-    from fcn_nb.learner import LAYOUTS, KeepBest, RECIPES, fcn_learner
+    from fcn_nb.learner import LAYOUTS, KeepBest, RECIPES, fcn_learner, refine
     from fcn_nb.losses import LOSSES
     from fcn_nb.models import streams
     from fcn_nb.predict import keep_model, load_model
@@ -648,7 +649,9 @@ def fcn_train(
     device = _device(device)
     data = recognise(data)
     earlier = load_model(start) if start else None
-    if start: _check_start(start, earlier, backbone=backbone, stride=stride, fusion=fusion, inputs=inputs, labels=labels)
+    if start: _check_start(start, earlier, stride, backbone=backbone, fusion=fusion, inputs=inputs, labels=labels)
+    had = streams(earlier)[0].config['stride'] if start else None
+    stride = stride or had or 8
     seen = dict(inputs=inputs, labels=labels) | (_seen_by(earlier) if start else {})
     train, val = (open_pairs(data, split, size, **seen) for split in ('train', 'val'))
     facts = dict(fingerprint=_fingerprint(train), processes=world_size())
@@ -660,8 +663,10 @@ def fcn_train(
     told = dict(data=data, fingerprint=facts['fingerprint'], backbone=backbone, weights=weights, stride=stride, start=start, fc_width=fc_width,
                 freeze=freeze, recipe=recipe, **seen, fusion=fusion, size=size, epochs=epochs, bs=bs, lr=lr,
                 loss=loss, augment=augment, best=best, patience=patience, layout=layout, seed=seed)
+    cbs = [*watch, Distributed()]
     learn = fcn_learner(dls, earlier or backbone, stride, fc_width, weights, recipe, lr, seed=seed, freeze=freeze, fusion=fusion,
-                        loss_func=loss, cbs=[*watch, Distributed()])
+                        loss_func=loss, cbs=cbs)
+    if had and stride < had: learn = refine(learn, stride, lr, cbs=cbs)     # a stage of section 4.2
     blocks = len(streams(learn.model)[0].backbone)
     if first: _check_room(out, learn.model)
     numbers = sum(p.numel() for p in learn.model.parameters())
@@ -683,7 +688,7 @@ def fcn_train(
         best=best or bool(patience), layout=next(k for k, v in LAYOUTS.items() if v == learn.layout), **learn.last_metrics())
     kept, message = keep_model(learn.model, out, overwrite) if first else (out, '')
     if message: _complain('fcn_train', message)
-    settings.update(data=data, augment=augment, layout=learn.model.meta['training']['layout'])        # as it came out
+    settings.update(data=data, stride=stride, augment=augment, layout=learn.model.meta['training']['layout'])        # as it came out
     beside = first and kept and _write_settings(kept, settings, facts)
     if kept == out and first:
         with suppress(OSError): checkpoint.unlink()
