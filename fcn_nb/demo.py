@@ -73,6 +73,7 @@ def class_shares(
 # %% ../nbs/16b_demo.ipynb #d3a00011
 def _window(f, first, last, cells=None):
     "What the output cells `first` to `last` of a filter see, of `cells` that there are."
+    if f.whole: return 0, cells-1
     first, last = f.window(first)[0], f.window(last)[1]
     return (first, last) if cells is None else (max(first, 0), min(last, cells-1))
 
@@ -81,12 +82,10 @@ def _windows(net, n, first, last):
     filters, found = net.filters(), {}
     first, last = _window(net.up.out.filter, first+net.crop, last+net.crop)
     for deep, skip, crop in reversed(net.fusions):
-        cells = [min(max(c+max(crop, 0), 0), filters[skip].out_size(n)-1) for c in (first, last)]
-        found[skip] = _window(filters[skip], *cells, n)
+        found[skip] = _window(filters[skip], first+max(crop, 0), last+max(crop, 0), n)
         first, last = _window(net.up[deep].filter, first+max(-crop, 0), last+max(-crop, 0))
     deepest = net.layers[0]
-    cells = [min(max(c, 0), filters[deepest].out_size(n)-1) for c in (first, last)]
-    found[deepest] = _window(filters[deepest], *cells, n)
+    found[deepest] = _window(filters[deepest], first, last, n)
     return found
 
 # %% ../nbs/16b_demo.ipynb #d3a00012
