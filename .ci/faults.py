@@ -12,7 +12,7 @@ of its own, forked from one that runs the notebook, just before a cell that may 
 cells since the faulty one. (The same without the fault must pass, or it proves nothing.) What none of them noticed is
 run from the top. --write notes in killers.json which cell noticed what.
 """
-import argparse, fcntl, json, os, re, shutil, signal, subprocess, sys, tempfile, time, types
+import argparse, contextlib, fcntl, json, os, re, shutil, signal, subprocess, sys, tempfile, time, types
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -79,16 +79,41 @@ def tried(limit, module, fault, f, *args):
     try: return forked(limit, f, *args)
     finally: module.write_text(text, encoding='utf-8')
 
+@contextlib.contextmanager
+def put_back(folder):
+    "What is written meanwhile into a folder is undone: a process that was forked shares the disk."
+    kept = folder.with_name('kept')
+    subprocess.run(['cp', '-a', folder, kept], check=True)      # named pipes and links too
+    try: yield
+    finally:
+        shutil.rmtree(folder)
+        kept.rename(folder)
+
+WORD = re.compile(r'[a-z_]{3,}|\d{3,}', re.I)
+
 def likely(nb, first, source, fault):
-    "The cells behind a faulty one that speak of the function or class which has the fault, or of the fault's own words."
+    """The cells behind a faulty one that speak of the function or class which has the fault, or of the fault's own words; those first
+    which share the rarest words with it."""
     names = re.findall(r'^ *(?:def|class) (\w+)', source[:source.index(fault['old'])+len(fault['old'])], re.M)[-1:]
     words = '|'.join(map(re.escape, names+re.findall(r'--\w+', fault['what']))) or '$^'
-    return {i for i, s, exported in cells(nb) if i > first and not exported and re.search(rf'(?<!\w)(?:{words})\b', s)}
+    of_cell = {i: s for i, s, exported in cells(nb) if i > first and not exported}
+    has = {i: {*WORD.findall(s)} for i, s in of_cell.items()}
+    line = source[:source.index(fault['old'])].count('\n')
+    near = '\n'.join(source.splitlines()[max(line-1, 0):line+2])
+    told = {*WORD.findall(f"{fault['what']} {fault['old']} {fault['new']} {near}")}
+    cells_with = {w: sum(w in h for h in has.values()) for w in told}
+    shared = {i: sum(1/cells_with[w] for w in told & h) for i, h in has.items() if re.search(rf'(?<!\w)(?:{words})\b', of_cell[i])}
+    return sorted(shared, key=shared.get, reverse=True)
+
+SLOW = 3        # seconds: of the cells that take longer, a fault is tried on six
+LEFT_OUT = re.compile(r'load_onnx\(|onnxruntime')      # its threads do not live on in a forked process
 
 def walk(limit, nb, module, faults, killers, report):
     "Run the notebook once; each fault is tried in a process that goes on from a cell which may notice it."
+    tempfile.tempdir = os.environ['TMPDIR'] = str(nb.parent.parent/'tmp')        # of the notebook and its programs
+    (tmp := Path(tempfile.tempdir)).mkdir()
     space, passes, where = fresh(nb), {}, {}        # where: the faulty cell of each fault
-    dead, tries = set(), {f['id']: {killers[f['id']]} for f in faults if f['id'] in killers}
+    dead, tries = set(), {f['id']: [killers[f['id']]] for f in faults if f['id'] in killers}
     for i, source, exported in cells(nb):
         for fault in faults:
             if exported and fault['old'] in source:
@@ -96,16 +121,22 @@ def walk(limit, nb, module, faults, killers, report):
                 tries.setdefault(fault['id'], likely(nb, i, source, fault))
             first = where.get(fault['id'])
             if first is None or fault['id'] in dead or i not in tries[fault['id']]: continue
-            if 'onnxruntime' in sys.modules: continue       # its threads do not live on in a forked process
             if (first, i) not in passes:                    # the same without the fault: it must pass
-                passes[first, i] = forked(limit, run_from, nb, space, first, None, i) == 'SURVIVED'
-            if not passes[first, i]: continue
+                start = time.time()
+                with put_back(tmp): passed = forked(limit, run_from, nb, space, first, None, i) == 'SURVIVED'
+                passes[first, i] = passed and time.time()-start
+            if passes[first, i] is False: continue
+            if passes[first, i] > SLOW and i not in tries[fault['id']][:6]: continue
             start = time.time()
-            said = tried(limit, module, fault, run_from, nb, space, first, fault, i)
+            with put_back(tmp): said = tried(limit, module, fault, run_from, nb, space, first, fault, i)
             if not said.startswith('killed'): continue
             report(fault, time.time()-start, said)
             dead.add(fault['id'])
-        exec(compile(source, f'<{nb.name}[{i}]>', 'exec'), space)
+        if not exported and LEFT_OUT.search(source): continue
+        try: exec(compile(source, f'<{nb.name}[{i}]>', 'exec'), space)
+        except Exception:
+            if exported: raise
+            # else it leans on a cell that was left out; what does not pass without a fault proves nothing later on
     return 'done'
 
 def noted(name):
@@ -144,7 +175,8 @@ def run_list(name, limit, write, new):
         fits = [f for f in faults if not misfit(nb, module, f)]
         at = {name: i for i, name in enumerate(ids(nb))}
         dead.touch()
-        forked(limit*len(faults), walk, limit, nb, module, fits, {f: at[c] for f, c in noted(name).items() if c in at}, report)
+        told = forked(limit*len(faults), walk, limit, nb, module, fits, {f: at[c] for f, c in noted(name).items() if c in at}, report)
+        if told != 'done': print(f'{name}: the walk ended early, so what is left is run from the top', file=out, flush=True)
         for fault in faults:                        # what lived on, in a run from the top: a cell may import the module
             if fault['id'] in killed(): continue
             start = time.time()
