@@ -509,10 +509,16 @@ def _none(f, draw, name):
     import h5py
     f.create_dataset(name, data=h5py.Empty('f4'))
 
+def hdf5_driver(draw, a):
+    "A block for a driver of its own, which says that it has gigabytes."
+    b = bytearray(a)+struct.pack('<BxxxI8s', 0, draw.choice(HUGE[7:]) % 2**32, b'NCSAfami')
+    b[512+48:512+56] = struct.pack('<Q', len(a)-512)
+    return bytes(b)
+
 HDF5_FILLS = _link, _virtual, _strings, _huge, _wide, _none
 HDF5_TRAPS = [hdf5_trap(fill) for fill in HDF5_FILLS]+[
     hdf5_trap(lambda f, draw, name: f.create_group(name)), hdf5_trap(lambda f, draw, name: f.create_dataset(name, data=3.)),
-    hdf5_trap(lambda f, draw, name: f.create_dataset(name, (1,)*draw.choice([1, 3, 32]), 'u1'))]
+    hdf5_trap(lambda f, draw, name: f.create_dataset(name, (1,)*draw.choice([1, 3, 32]), 'u1')), hdf5_driver]
 
 _NYUD = dict(images=(3, 3, 12, 9), depths=(3, 12, 9), rawDepths=(3, 12, 9), labels=(3, 12, 9))
 
@@ -812,7 +818,7 @@ _TABLE = [
     ('onnx', lambda k: onnx_file(), '.onnx', lib('runtime', 'load_onnx'), ONNX_TRAPS),
     ('mat', mat, '.mat', sbd, MAT_TRAPS, in_elements),
     ('mat73', mat73, '.mat', sift, HDF5_TRAPS),
-    ('nyud', nyud, '.mat', nyud_file, [*map(nyud_trap, (*HDF5_FILLS, _nyud_wide, _nyud_large))]),
+    ('nyud', nyud, '.mat', nyud_file, [*map(nyud_trap, (*HDF5_FILLS, _nyud_wide, _nyud_large)), hdf5_driver]),
     ('nyud_map', mapping, '.mat', partial(nyud_mapping, which='classMapping40.mat'), [lambda draw, a: mapping(0, 'mapClass', draw.choice(_ODD_NUMBERS))]),
     ('nyud_split', lambda k: mapping(0, 'trainNdxs', [[1], [2+k]]), '.mat', partial(nyud_mapping, which='splits.mat'),
         [lambda draw, a: mapping(0, 'trainNdxs', draw.choice(_ODD_NUMBERS))]),

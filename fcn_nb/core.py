@@ -464,8 +464,9 @@ def _check_segments(path, f, pages):
     for page in pages:
         if page is None: raise InputError(f'{path}: its description tells of pages that are not there; save it as a plain TIFF')
         for at, n in zip(page.dataoffsets, page.databytecounts):
+            if n > f.filehandle.size: raise InputError(f'{path}: a part of it is longer than the file; save it anew')
             f.filehandle.seek(at)
-            check_segment(path, page, f.filehandle.read(min(n, f.filehandle.size)))
+            check_segment(path, page, f.filehandle.read(n))
 
 def bands_in(
     path,    # an image file
