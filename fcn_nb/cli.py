@@ -314,7 +314,7 @@ def _weights_exist(weights):
     "Say that a weights file is missing before the data are read, not after."
     from fcn_nb.core import InputError
     named = weights in (None, 'scenes') or str(weights).startswith(('imagenet', 'IMAGENET', 'DEFAULT'))   # ours, torchvision's
-    if not named and not os.path.isfile(weights): raise InputError(f'{weights}: no such weights file')
+    if not named and not os.path.isfile(weights): raise InputError(f'{weights}: no such weights file; by name there are imagenet, and scenes of the minis')
 
 # %% ../nbs/16_cli.ipynb #6c1d0003
 def _check_folder(folder):
@@ -883,7 +883,9 @@ def fcn_predict(
     if segmented:
         images = 'image' if segmented == 1 else 'images'
         names = dict(zip(('.png', '.tif'), ('NAME.png and NAME_overlay.jpg', 'NAME.tif')))
-        print(f'{segmented} {images} -> {printable(out)}/{", ".join(text for kind, text in names.items() if kind in kinds)}')
+        written = ', '.join(text for kind, text in names.items() if kind in kinds)
+        if len(files) == 1 and told: written = ' and '.join(Path(file).name for file in told[0]['files'])
+        print(f'{segmented} {images} -> {printable(out)}/{printable(written)}')
     if before: print(f'{before} of them had been segmented before')
     told = dict(model=model or caffe, out=out, images=told)
     if failed: raise _Partly(f'{failed} of {len(files)} images could not be segmented', told)

@@ -999,7 +999,7 @@ def _check_names(path, names):
     for name in names:
         if len(name) > 100 or not name.isprintable():
             raise InputError(f'{path}: a class name has 100 letters at most and no control characters, '
-                             f'got {name[:40]!r}')
+                             f'and a line of its own; got {name[:40]!r}')
     return names
 
 def read_classes(path):
@@ -1320,8 +1320,10 @@ def pairs_of(
     if not names:
         raise InputError(f'{lists}: the split {split} is empty; '
                          f'write {split}.txt, or give five images or more')
-    for name in names:
-        if name not in matched: raise InputError(f'{by_name[name]}: it has no mask {masks}/{name}{end}.png')
+    lone = [name for name in names if name not in matched]
+    if lone:
+        more = f' (and {_count(len(lone)-1, "more image")} without one)' if len(lone) > 1 else ''
+        raise InputError(f'{by_name[lone[0]]}: it has no mask {masks}/{lone[0]}{end}.png{more}; add it, or take the image away')
     return [by_name[name] for name in names], [matched[name] for name in names]
 
 # %% ../nbs/09_data.ipynb #3be9d415
@@ -1338,7 +1340,8 @@ def folder_pairs(
     masks_in = next((path/f for f in MASK_FOLDERS if (path/f).is_dir()), path/'masks')
     images, masks = pairs_of(path/'images', masks_in, path, split)
     classes = classes_in(path, void)
-    if not classes: check_file(path/'codes.txt')
+    if not classes:
+        raise InputError(f'{path}/codes.txt: no such file; it has the names of the classes, a line each, the first that of id 0')
     return Pairs(images, masks, classes.names, size, classes.void, classes.colors, table=classes.table)
 
 def folder_dls(
