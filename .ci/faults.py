@@ -10,7 +10,8 @@ Works on a copy of the tree. The cells that nbdev_test skips are not run here ei
 of its own, forked from one that runs the notebook, just before a cell that may notice it: the one that
 .ci/faults/killers.json names, or each that speaks of the faulty function. That cell alone is run, after all exported
 cells since the faulty one. (The same without the fault must pass, or it proves nothing.) What none of them noticed is
-run from the top. --write notes in killers.json which cell noticed what.
+run from the top. What a try leaves in the folder for temporary files is undone; cells that load onnxruntime are left out of it.
+--write notes in killers.json which cell noticed what.
 """
 import argparse, contextlib, fcntl, json, os, re, shutil, signal, subprocess, sys, tempfile, time, types
 from pathlib import Path
@@ -81,19 +82,21 @@ def tried(limit, module, fault, f, *args):
 
 @contextlib.contextmanager
 def put_back(folder):
-    "What is written meanwhile into a folder is undone: a process that was forked shares the disk."
-    kept = folder.with_name('kept')
-    subprocess.run(['cp', '-a', folder, kept], check=True)      # named pipes and links too
+    "A copy stands in the place of a folder meanwhile: a process that was forked shares the disk."
+    aside = Path(tempfile.mkdtemp(dir=folder.parent))
+    folder.rename(aside/'kept')
+    subprocess.run(['cp', '-a', aside/'kept', folder], check=True)      # named pipes and links too
     try: yield
     finally:
-        shutil.rmtree(folder)
-        kept.rename(folder)
+        folder.rename(aside/'used')
+        (aside/'kept').rename(folder)
+        shutil.rmtree(aside, ignore_errors=True)        # a program that was left running may still write there
 
 WORD = re.compile(r'[a-z_]{3,}|\d{3,}', re.I)
 
 def likely(nb, first, source, fault):
-    """The cells behind a faulty one that speak of the function or class which has the fault, or of the fault's own words; those first
-    which share the rarest words with it."""
+    """The cells behind a faulty one that speak of the function or class which has the fault, or of the fault's own words; the likeliest
+    first, which share the rarest words with the fault and the lines around it."""
     names = re.findall(r'^ *(?:def|class) (\w+)', source[:source.index(fault['old'])+len(fault['old'])], re.M)[-1:]
     words = '|'.join(map(re.escape, names+re.findall(r'--\w+', fault['what']))) or '$^'
     of_cell = {i: s for i, s, exported in cells(nb) if i > first and not exported}
@@ -105,31 +108,34 @@ def likely(nb, first, source, fault):
     shared = {i: sum(1/cells_with[w] for w in told & h) for i, h in has.items() if re.search(rf'(?<!\w)(?:{words})\b', of_cell[i])}
     return sorted(shared, key=shared.get, reverse=True)
 
-SLOW = 3        # seconds: of the cells that take longer, a fault is tried on six
-LEFT_OUT = re.compile(r'load_onnx\(|onnxruntime')      # its threads do not live on in a forked process
+SLOW = 3        # seconds: a cell that takes longer is tried only where it is one of the six likeliest
+LEFT_OUT = re.compile(r'load_onnx\(|export_onnx\(|onnx_session\(|\.onnx\b')     # cells that load onnxruntime, whose threads a fork does not have
 
 def walk(limit, nb, module, faults, killers, report):
     "Run the notebook once; each fault is tried in a process that goes on from a cell which may notice it."
-    tempfile.tempdir = os.environ['TMPDIR'] = str(nb.parent.parent/'tmp')        # of the notebook and its programs
-    (tmp := Path(tempfile.tempdir)).mkdir()
-    space, passes, where = fresh(nb), {}, {}        # where: the faulty cell of each fault
+    tmp = nb.parent.parent/'tmp'        # of the notebook and its programs
+    tmp.mkdir()
+    tempfile.tempdir = os.environ['TMPDIR'] = str(tmp)
+    space, seconds, where = fresh(nb), {}, {}       # seconds: of a cell without the fault, None if it fails; where: the faulty cell of each
     dead, tries = set(), {f['id']: [killers[f['id']]] for f in faults if f['id'] in killers}
     for i, source, exported in cells(nb):
         for fault in faults:
             if exported and fault['old'] in source:
                 where[fault['id']] = i
-                tries.setdefault(fault['id'], likely(nb, i, source, fault))
+                if fault['id'] not in tries: tries[fault['id']] = likely(nb, i, source, fault)
             first = where.get(fault['id'])
             if first is None or fault['id'] in dead or i not in tries[fault['id']]: continue
-            if (first, i) not in passes:                    # the same without the fault: it must pass
-                start = time.time()
-                with put_back(tmp): passed = forked(limit, run_from, nb, space, first, None, i) == 'SURVIVED'
-                passes[first, i] = passed and time.time()-start
-            if passes[first, i] is False: continue
-            if passes[first, i] > SLOW and i not in tries[fault['id']][:6]: continue
+            if 'onnxruntime' in sys.modules: continue
+            if (first, i) not in seconds:                   # the same without the fault: it must pass
+                with put_back(tmp):
+                    start = time.time()
+                    passed = forked(limit, run_from, nb, space, first, None, i) == 'SURVIVED'
+                seconds[first, i] = time.time()-start if passed else None
+            if seconds[first, i] is None: continue
+            if seconds[first, i] > SLOW and i not in tries[fault['id']][:6]: continue
             start = time.time()
             with put_back(tmp): said = tried(limit, module, fault, run_from, nb, space, first, fault, i)
-            if not said.startswith('killed'): continue
+            if not said.startswith('killed by'): continue   # what takes too long is left to the run from the top
             report(fault, time.time()-start, said)
             dead.add(fault['id'])
         if not exported and LEFT_OUT.search(source): continue
@@ -175,7 +181,9 @@ def run_list(name, limit, write, new):
         fits = [f for f in faults if not misfit(nb, module, f)]
         at = {name: i for i, name in enumerate(ids(nb))}
         dead.touch()
+        text = module.read_text(encoding='utf-8')
         told = forked(limit*len(faults), walk, limit, nb, module, fits, {f: at[c] for f, c in noted(name).items() if c in at}, report)
+        module.write_text(text, encoding='utf-8')               # a walk that took too long leaves its fault
         if told != 'done': print(f'{name}: the walk ended early, so what is left is run from the top', file=out, flush=True)
         for fault in faults:                        # what lived on, in a run from the top: a cell may import the module
             if fault['id'] in killed(): continue

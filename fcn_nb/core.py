@@ -445,6 +445,13 @@ def _check_described(path, f):
 
 _UNPACKERS = {8: zlib.decompressobj, 32946: zlib.decompressobj, 34925: lzma.LZMADecompressor}    # by Compression
 
+def _most_bytes(page):
+    "What a part of a page may hold when it is unpacked, and some more."
+    page = page.keyframe        # of pages that are alike tifffile keeps the tags of the first
+    h, w = (page.tilelength, page.tilewidth) if page.is_tiled else (min(page.rowsperstrip, page.imagelength), page.imagewidth)
+    samples = page.samplesperpixel if page.planarconfig == 1 else 1
+    return 2*h*w*samples*page.dtype.itemsize+2**16
+
 def check_segment(
     path,        # what an error calls it
     page,        # of a TIFF, as tifffile has it
@@ -453,9 +460,7 @@ def check_segment(
     "An `InputError` where a packed part of a TIFF holds more than its tags say: it would be unpacked as a whole."
     unpacker = _UNPACKERS.get(int(page.compression))
     if not unpacker: return
-    h, w = (page.tilelength, page.tilewidth) if page.is_tiled else (min(page.rowsperstrip, page.imagelength), page.imagewidth)
-    samples = page.samplesperpixel if page.planarconfig == 1 else 1
-    most = 2*h*w*samples*page.dtype.itemsize+2**16
+    most = _most_bytes(page)
     try: n = len(unpacker().decompress(data, most+1))
     except (zlib.error, lzma.LZMAError): return         # which is said when it is decoded
     if n > most: raise InputError(f'{path}: a part of it unpacks to over {most:,} bytes, which its size does not tell; save it anew')
@@ -464,9 +469,10 @@ def _check_segments(path, f, pages):
     for page in pages:
         if page is None: raise InputError(f'{path}: its description tells of pages that are not there; save it as a plain TIFF')
         for at, n in zip(page.dataoffsets, page.databytecounts):
-            if n > f.filehandle.size: raise InputError(f'{path}: a part of it is longer than the file; save it anew')
+            if n > max(f.filehandle.size, _most_bytes(page)):        # tifffile reserves it; some writers give what it unpacks to
+                raise InputError(f'{path}: a part of it is longer than the file; save it anew')
             f.filehandle.seek(at)
-            check_segment(path, page, f.filehandle.read(n))
+            check_segment(path, page, f.filehandle.read(min(n, f.filehandle.size)))
 
 def bands_in(
     path,    # an image file

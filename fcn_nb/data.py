@@ -999,7 +999,7 @@ def _check_names(path, names):
     for name in names:
         if len(name) > 100 or not name.isprintable():
             raise InputError(f'{path}: a class name has 100 letters at most and no control characters, '
-                             f'and a line of its own; got {name[:40]!r}')
+                             f'got {name[:40]!r}; wants a line for each')
     return names
 
 def read_classes(path):
@@ -1323,7 +1323,7 @@ def pairs_of(
     lone = [name for name in names if name not in matched]
     if lone:
         more = f' (and {_count(len(lone)-1, "more image")} without one)' if len(lone) > 1 else ''
-        raise InputError(f'{by_name[lone[0]]}: it has no mask {masks}/{lone[0]}{end}.png{more}; add it, or take the image away')
+        raise InputError(f'{by_name[lone[0]]}: it has no mask {masks}/{lone[0]}{end}.png{more}; add it, or take the image away (and out of the lists)')
     return [by_name[name] for name in names], [matched[name] for name in names]
 
 # %% ../nbs/09_data.ipynb #3be9d415
@@ -1341,7 +1341,7 @@ def folder_pairs(
     images, masks = pairs_of(path/'images', masks_in, path, split)
     classes = classes_in(path, void)
     if not classes:
-        raise InputError(f'{path}/codes.txt: no such file; it has the names of the classes, a line each, the first that of id 0')
+        raise InputError(f'{path}/codes.txt: no such file; it has the names of the classes, a line each, the first that of id 0 (or label_colors.txt: R G B NAME)')
     return Pairs(images, masks, classes.names, size, classes.void, classes.colors, table=classes.table)
 
 def folder_dls(

@@ -72,7 +72,7 @@ def class_shares(
 
 # %% ../nbs/16b_demo.ipynb #d3a00011
 def _window(f, first, last, cells=None):
-    "What the output cells `first` to `last` of a filter see, of `cells` that there are."
+    "What the output cells `first` to `last` of a filter see, of `cells` that there are; all of them where a cell sees the whole image."
     if f.whole: return 0, cells-1
     first, last = f.window(first)[0], f.window(last)[1]
     return (first, last) if cells is None else (max(first, 0), min(last, cells-1))

@@ -307,7 +307,7 @@ def _hub_file(
         file.parent.mkdir(parents=True, exist_ok=True)
         if not file.exists(): torch.hub.download_url_to_file(url, str(file), digest, progress=True)
     except (OSError, RuntimeError) as e:
-        raise InputError(f'{url}: no download ({reason(e)}); give a weights file, or take those of mini, which come along: weights=\'scenes\'') from None
+        raise InputError(f"{url}: no download ({reason(e)}); give a weights file, or take the net 'mini', whose weights='scenes' come along") from None
     return file, digest
 
 def torchvision_input(
