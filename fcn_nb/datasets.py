@@ -481,7 +481,7 @@ def _labelled_image(record, inputs):
 def _whole_numbers(file, name, least, most):
     "The numbers of an array of a MATLAB file; an `InputError` for one that is not whole, or beyond what is allowed."
     a = read_mat(file, name).ravel()
-    wrong = a[~((a >= least) & (a <= most) & (a % 1 == 0))] if a.dtype.kind != 'b' else a      # nan is wrong too
+    wrong = a[~((a >= least) & (a <= most) & (np.floor(a) == a))] if a.dtype.kind != 'b' else a      # nan is wrong too
     if wrong.size: raise InputError(f'{file}: {name} has {wrong[0]:g}; wants whole numbers from {least} to {most}')
     return a.astype(int)
 
