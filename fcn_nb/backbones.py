@@ -306,6 +306,7 @@ def backbone(
 )->Classifier:           # with `.preprocess`, and `.trained`: '', 'backbone' or 'all', what came from the weights
     "A classifier, its weights, and the preprocessing that belongs to them (section 4.1)."
     arch, named = _name_of(arch), _is_named(weights)
+    _row(arch)              # a name that is none is told, not that it has no weights
     if weights is None: found = None
     elif not named: found = read_weights(weights)
     elif weights == 'scenes': found = scenes_weights(arch)

@@ -481,6 +481,7 @@ def fcn_check(
     json:Annotated[bool, _OF_OUTPUT, _JSON]=False,
 ):
     """Look at every image and mask before training. Exit code 1 where a training would fail or be fooled.
+    The weight of a class is what --loss weighted of fcn_train counts it by: the median of all frequencies over its own.
 
     Examples:
       fcn_check folder:my_data
@@ -802,6 +803,19 @@ def _check_outputs(files, out, overwrite, inputs, heads):
                 raise InputError(f'{p}: an input would be overwritten; give another --out')
             check_overwrite(p, overwrite)
 
+# %% ../nbs/16_cli.ipynb #16d10001
+def _legend(fcn):
+    "A line for each head: its classes behind their colours. None where they have no names, or where nobody would see colours."
+    from fcn_nb.core import heads_of, palette, printable
+    if not fcn.meta.get('names') or not sys.stdout.isatty() or 'NO_COLOR' in os.environ: return
+    heads, tables = heads_of(fcn.meta['names']), fcn.meta.get('colors')
+    if len(heads) == 1: tables = [tables]
+    for names, table in zip(heads, tables or [None]*len(heads)):
+        if table is None: table = palette(len(names))
+        patches = ('\x1b[48;2;{};{};{}m  \x1b[0m'.format(*color) for color in table)
+        yield '  '.join(f'{patch} {printable(name)}' for patch, name in zip(patches, names))
+
+
 # %% ../nbs/16_cli.ipynb #ab8fc073
 def _for_large(fcn):
     "What a user can do about an image of more pixels than are read whole."
@@ -886,6 +900,7 @@ def fcn_predict(
         written = ', '.join(text for kind, text in names.items() if kind in kinds)
         if len(files) == 1 and told: written = ' and '.join(Path(file).name for file in told[0]['files'])
         print(f'{segmented} {images} -> {printable(out)}/{printable(written)}')
+        for line in _legend(fcn): print(line)
     if before: print(f'{before} of them had been segmented before')
     told = dict(model=model or caffe, out=out, images=told)
     if failed: raise _Partly(f'{failed} of {len(files)} images could not be segmented', told)
