@@ -40,7 +40,7 @@ def _in_terminal(f, words=()):
         option = Parameter(help=text, group=group, metavar=_METAVARS.get(kind), converter=_number if kind in (int, float) else None,
                            required=True if kind is list else None)
         if kind is list: yield p.replace(kind=p.VAR_POSITIONAL, annotation=Annotated[str|Path, option])       # one or more, wherever they stand
-        else: yield p.replace(kind=p.POSITIONAL_ONLY if group is _IN_PLACE else p.KEYWORD_ONLY, annotation=Annotated[kind, option])
+        else: yield p.replace(kind=p.POSITIONAL_ONLY if group == _IN_PLACE else p.KEYWORD_ONLY, annotation=Annotated[kind, option])
 
 def _two_columns(console, options, panel):
     "A group in --help, without a frame: it fits into 60 columns and into a pipe, and takes any text as it is."
