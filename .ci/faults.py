@@ -11,7 +11,7 @@ of its own, forked from one that runs the notebook, just before a cell that may 
 .ci/faults/killers.json names, or each that speaks of the faulty function. That cell alone is run, after all exported
 cells since the faulty one. (The same without the fault must pass, or it proves nothing.) What none of them noticed is
 run from the top. What a try leaves in the folder for temporary files is undone; cells that load onnxruntime are left out of it.
---write notes in killers.json which cell noticed what.
+--write notes in killers.json which cell noticed what. Written there by hand: 'hangs', where a fault makes a cell wait for ever.
 """
 import argparse, contextlib, fcntl, json, os, re, shutil, signal, subprocess, sys, tempfile, time, types
 from pathlib import Path

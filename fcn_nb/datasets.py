@@ -308,12 +308,11 @@ _VOC_IN = '', 'VOC{}/', 'VOCdevkit/VOC{}/', 'TrainVal/VOCdevkit/VOC{}/'
 _SBD_IN = 'benchmark_RELEASE/dataset', 'dataset'
 
 def voc_folder(
-    path,            # VOC's folder of a year, or one in which VOCdevkit/VOC2012 or TrainVal/VOCdevkit/VOC2011 lie
-    year:str='20*',  # '2010', ...
-)->Path:             # the folder of JPEGImages/
+    path,  # VOC's folder of a year, or one in which VOCdevkit/VOC2012 or TrainVal/VOCdevkit/VOC2011 lie
+)->Path:   # the folder of JPEGImages/
     "Where VOC is; an `InputError` where two years lie."
     path = find_folder(path, 'VOC: JPEGImages/, SegmentationClass/, ...')
-    found = [p.parent for at in _VOC_IN for p in sorted(path.glob(f'{at.format(year)}JPEGImages/'))]
+    found = [p.parent for at in _VOC_IN for p in sorted(path.glob(f'{at.format("20*")}JPEGImages/'))]
     if len(found) > 1 and found[0] != path:
         raise InputError(f'{path}: VOC lies in {found[0]} and in {found[1]}; give one of them')
     return found[0] if found else path
