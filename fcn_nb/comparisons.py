@@ -75,7 +75,7 @@ def color_segments(
 )->np.ndarray:      # H x W whole numbers from 0
     "What hangs together in one colour, numbered."
     smooth = Image.fromarray(image).filter(ImageFilter.MedianFilter(3))
-    inks = np.asarray(smooth.quantize(colors, dither=Image.Dither.NONE))
+    inks = np.asarray(smooth.quantize(colors))
     parts, n = np.zeros(inks.shape, int), 0
     for ink in np.unique(inks):
         found, count = label(inks == ink)
@@ -200,7 +200,7 @@ def crop_classifier(
     crops = []
     for i, (image, mask) in enumerate(pairs):
         crops += [(square_crop(image, box, net.size), id) for id, box in object_boxes(mask, rng(seed, i))]
-    if not {id for _, id in crops}-{0}: raise InputError('the masks hold no object that is large enough for a crop')
+    if not crops: raise InputError('the masks hold no object that is large enough for a crop')
     train = CropDL(crops, bs, True, seed=seed, drop_last=len(crops) >= bs)
     dls = DataLoaders(train, CropDL(crops[:bs], bs), device=default_device())
     torch.manual_seed(seed)
