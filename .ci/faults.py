@@ -55,6 +55,7 @@ def forked(limit, f, *args):
     read, write = os.pipe()
     pid = os.fork()
     if not pid:
+        os.setpgid(0, 0)
         os.close(read)
         null = os.open(os.devnull, os.O_WRONLY)
         os.dup2(null, 1)
@@ -63,8 +64,11 @@ def forked(limit, f, *args):
         try: os.write(write, f(*args).encode())
         finally: os._exit(0)        # whatever is raised: what stands above is the first process's to clear away
     os.close(write)
-    with os.fdopen(read, 'rb') as f: answer = f.read().decode()
-    os.waitpid(pid, 0)
+    try:
+        with os.fdopen(read, 'rb') as f: answer = f.read().decode()
+        os.waitpid(pid, 0)
+    finally:
+        with contextlib.suppress(ProcessLookupError): os.killpg(pid, signal.SIGKILL)    # and the programs that it started
     return answer or 'killed: it crashed, or took too long'
 
 def misfit(nb, module, fault):
