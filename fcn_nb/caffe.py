@@ -434,6 +434,6 @@ def fcn_from_caffe(
     left = [n for n in layers if n not in used]
     if left:
         raise InputError(f'{path}: not the weights of {name}: it has no layer {left[0][:40]!r}')
-    n = max(_class_counts(net))
-    model.meta.update(names=class_names(name), colors=palette(n).tolist())
+    tables = [palette(n).tolist() for n in _class_counts(net)]
+    model.meta.update(names=class_names(name), colors=tables if len(tables) > 1 else tables[0])
     return model.eval()

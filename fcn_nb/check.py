@@ -41,7 +41,7 @@ class SplitCheck:
     report:MaskReport
     faults:list          # of `Fault`
     sizes:Counter        # of the images, (height, width)
-    mean:np.ndarray      # of the colours, RGB, 0..255
+    mean:np.ndarray      # of each channel; colours are RGB, 0..255
     std:np.ndarray
     void:np.ndarray      # its share in each mask, nan where there is a fault
 
@@ -81,7 +81,7 @@ def check_split(
         sizes[image.shape[:2]] += 1
         void[i] = (mask == VOID).mean()
         if i % step == 0:
-            flat = image.reshape(-1, 3)/1.
+            flat = image.reshape(-1, image.shape[2])/1.
             moments.append([flat.mean(0), (flat**2).mean(0)])
     pairs.counts = counts
     mean, square = np.mean(moments, 0) if moments else np.full((2, 3), np.nan)
@@ -183,8 +183,8 @@ def _split_html(s):
     good = np.flatnonzero(~np.isnan(s.void))
     most = good[np.argsort(-s.void[good], kind='stable')][:4]
     parts.append(html_table(head, rows))
-    parts.append(f'<p>Void fills {100*s.report.void:.1f} % of the pixels. Mean colour {np.round(s.mean, 1).tolist()}, deviation '
-                 f'{np.round(s.std, 1).tolist()} (RGB, 0 to 255, of {min(len(s.pairs), _SAMPLE):,} images at most).</p>')
+    parts.append(f'<p>Void fills {100*s.report.void:.1f} % of the pixels. Mean {np.round(s.mean, 1).tolist()}, deviation '
+                 f'{np.round(s.std, 1).tolist()} ({"RGB, 0 to 255" if len(s.mean) == 3 else "channel by channel"}, of {min(len(s.pairs), _SAMPLE):,} images at most).</p>')
     if len(good):
         evenly = good[np.linspace(0, len(good)-1, min(4, len(good))).round().astype(int)]
         parts.append(f'<h3>Some images under their masks</h3>{_shown(s, evenly)}')

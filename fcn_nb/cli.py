@@ -339,12 +339,12 @@ def _model_path(out, overwrite, weights):
     out = Path(out)
     if out.suffix != '.safetensors' or os.path.isdir(out):
         raise InputError(f'--out {out}: wants a file name that ends in .safetensors')
-    if weights and out.resolve() == Path(weights).resolve():
+    if weights and os.path.realpath(out) == os.path.realpath(weights):      # unlike `Path.resolve`: a link to itself is no error
         raise InputError(f'--out {out}: these are the weights to start from; choose another name')
     _check_folder(out.parent)
     _check_name(out)
     check_overwrite(out, overwrite)
-    check_overwrite(out.with_suffix('.json'), overwrite)
+    for beside in ('.json', '.csv'): check_overwrite(out.with_suffix(beside), overwrite)
     return out
 
 def _check_room(out, model):
@@ -794,12 +794,12 @@ def _check_outputs(files, out, overwrite, inputs, heads):
     from fcn_nb.core import InputError, check_overwrite
     from fcn_nb.predict import outputs_of
     count = Counter(f.stem for f in files)
-    given = {f.resolve() for f in [*files, *map(Path, inputs)]}
+    given = {*map(os.path.realpath, [*files, *inputs])}
     for f in files:
         if count[f.stem] > 1:
             raise InputError(f'{f}: another image is called {f.stem} too; run them apart')
         for p in outputs_of(f, out, heads):
-            if p.resolve() in given:
+            if os.path.realpath(p) in given:
                 raise InputError(f'{p}: an input would be overwritten; give another --out')
             check_overwrite(p, overwrite)
 

@@ -623,6 +623,7 @@ _MARKS = {    # how our files begin, and what stands in their first bytes
     b'\xff\xd8\xff': b'\xff\xfe\0\x08fcn_nb',
     b'II': b'fcn_nb\0',                        # a TIFF's software
     b'{': b'"generator": "fcn_nb"',
+    b'epoch,train_loss,': b',mean_iu,fw_iu',    # the log of a training
     b'<': b'<meta name="generator" content="fcn_nb">'}
 
 def _is_ours(head):

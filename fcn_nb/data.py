@@ -265,11 +265,17 @@ class ImageSet:
         self.counts = heads if is_headed(self.names) else heads[0]
         return self
 
+    def forget(self):
+        "Read everything anew from now on: what is shown has changed."
+        self.room += sum(a.nbytes for item in self.kept.values() for a in item)
+        self.kept = {}
+
     def in_grey(self):
         "Show one channel from now on, the brightness; an `InputError` where the images are no colours alone."
         if (self.channels, self.colours) != (3, 3):
             raise InputError(f"inputs='grey': is for images of colours alone, these have {self.channels} channels")
         self.inputs, self.channels, self.colours = 'grey', 1, 0
+        self.forget()
         return self
 
     @property
@@ -937,7 +943,10 @@ def make_dls(
         if not hasattr(given, 'checked'):
             raise InputError(f'{name}: a {type(given).__name__}: ItemPairs(it, names) of fcn_nb.foreign makes a set of it')
     train = train.checked('reading train')
-    if getattr(valid, 'white', 0) is None: valid.white = getattr(train, 'white', None)     # of wide greys
+    white = getattr(train, 'white', None)
+    if white and getattr(valid, 'white', white) != white:      # of wide greys: seen as in training
+        valid.white = white
+        valid.forget()
     valid = valid.checked('reading valid')
     _check_alike(train, valid)
     _say_problems(train, 'train', refuse=True)

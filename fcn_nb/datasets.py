@@ -102,7 +102,7 @@ def files_of(
 
 def _inside(path, patterns):
     "The first folder in `path`, or beside or above it, that one of the patterns names; None if there is none."
-    for at in (path, *path.resolve().parents[:3]):
+    for at in (path, *Path(os.path.realpath(path)).parents[:3]):
         found = [p for pattern in patterns for p in sorted(at.glob(pattern))]
         if found: return found[0]
 

@@ -307,7 +307,7 @@ def _to_file(model, large, out, tile, dtype, device, overwrite):
     told = json.dumps(dict(generator='fcn_nb', **job))
     if not overwrite and all(_told(path) == told for path in paths): return paths      # made before
     for path in paths:
-        if large.name != 'image' and path.resolve() == Path(large.name).resolve(): raise InputError(f'{path}: it would replace the image; give another name')
+        if large.name != 'image' and os.path.realpath(path) == os.path.realpath(large.name): raise InputError(f'{path}: it would replace the image; give another name')
         check_overwrite(path, overwrite)
     tiles = _checked_tiles(model, large, tile)
     with alone(out, 'prediction'):

@@ -741,7 +741,7 @@ def fcn_learner(
             raise InputError(f"freeze={freeze!r}: wants 0 to {blocks} blocks, or 'all'")
         frozen = [net.backbone, net.fc] if freeze == 'all' else list(net.backbone.values())[:freeze]
         for part in frozen: part.requires_grad_(False)
-    return _learner(model, dls, recipe, lr or _default_rate(model, recipe), seed, **kwargs)
+    return _learner(model, dls, recipe, _default_rate(model, recipe) if lr is None else lr, seed, **kwargs)
 
 # %% ../nbs/12_learner.ipynb #8cf3cda7
 @patch
@@ -778,5 +778,5 @@ def refine(
     nets = zip(streams(before), streams(model))
     added = [[k for k in new.layers if k not in old.layers] for old, new in nets]
     if RECIPES[learn.recipe]['scale'] is None: _scaled(model, learn.dls, learn.recipe, added)
-    lr = lr or learn.lr[2]*RECIPES[learn.recipe]['refine']      # learn.lr[2]: of its new weights
+    if lr is None: lr = learn.lr[2]*RECIPES[learn.recipe]['refine']      # learn.lr[2]: of its new weights
     return _learner(model, learn.dls, learn.recipe, lr, learn.seed, **kwargs)

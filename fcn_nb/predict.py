@@ -786,7 +786,7 @@ def _result_paths(image, out, heads):
     if any(len(os.fsencode(p.name)) > 255 for p in paths):      # what file systems allow
         raise InputError(f'{image}: the name is too long for NAME_overlay.jpg; '
                          'give it a shorter one')
-    if image.resolve() in [p.resolve() for p in paths]:
+    if os.path.realpath(image) in map(os.path.realpath, paths):
         raise InputError(f'{image}: its result would replace it; '
                          'give another folder for the results')
     return paths
