@@ -119,13 +119,14 @@ def check_data(
 )->DataCheck:
     "Look at every split of a data set; an `InputError` where there is no data set at all."
     data = recognise(data)
-    found = DataCheck(data, [])
+    found, palette = DataCheck(data, []), {}
     for split in ('train', 'val', 'test'):
         try: pairs = open_pairs(data, split)
         except InputError as e:
             if split == 'train': raise
             if split == 'val': found.problems.append(f'val: {e}')        # not every set has a test
             continue
+        pairs.palette = palette             # one for all splits: an index is one class in all of them
         found.splits.append(check_split(split, pairs))
     for s in found.splits:
         for kind, faults in _by_kind(s.faults).items():

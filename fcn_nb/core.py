@@ -152,6 +152,7 @@ def upright(
     return im, tag if tag in range(2, 9) else 1
 
 WHITES = 1, 255, 1023, 4095, 16383, 65535     # of numbers up to 1, and of 8, 10, 12, 14 and 16 bits
+_DARK = 16383      # an image of 16 bits that ends here, or before, may be one of fewer bits
 
 def is_wide(
     im,  # a PIL image
@@ -183,10 +184,11 @@ def white_of(
 
 def _white(im, name, high):
     "What is white where nobody has said it: only what holds whatever an image shows, never a guess by one image."
-    if im.mode.startswith('I;16') or im.format == 'PPM': return 65535      # Pillow makes PGM's greys so
-    if high > 255 or (im.mode == 'F' and 0 < high <= 1):
+    if im.format == 'PPM': return 65535      # Pillow makes PGM's greys so
+    if im.mode.startswith('I;16') and (high > _DARK or not high): return 65535
+    if high > 255 or im.mode.startswith('I;16') or (im.mode == 'F' and 0 < high <= 1):
         raise InputError(f'{name}: numbers up to {high:g}: another image may go further, so white cannot be told '
-                         'from this one; save it with 8 or 16 bits, or say white= to `read_image`')
+                         'from this one; save it with 8 bits, or scaled to 16, or say white= to `read_image`')
     return 255
 
 def _rgb(im, name, white=None):
@@ -242,7 +244,7 @@ def _decoder_reason(e):
     if isinstance(e, UnidentifiedImageError): return f'none of {", ".join(IMAGE_FORMATS)}'
     return reason(e)
 
-_TIFF_SAMPLES, _TIFF_EXTRA, _TIFF_KIND = 277, 338, 254     # bands, what those beside the colours are, kind of page
+_TIFF_SAMPLES, _TIFF_EXTRA, _TIFF_KIND, _TIFF_PHOTO = 277, 338, 254, 262     # bands, what those beside the colours are, kind of page, whether 0 is white
 
 def _pages(im):
     "How many images a file holds; an MPO's first is the photo, and a TIFF's smaller copies are none."
@@ -307,10 +309,10 @@ def _check_chunks(path):
             at += 12+n
 
 def _check_depth(path, im):
-    "An `InputError` for colours of 12 bits or fewer in 16: of these Pillow keeps the upper 8, which would be all but black."
-    brightest = max(high for _, high in im.getextrema()[:3])
-    if brightest < 16:
-        raise InputError(f'{path}: colours of 16 bits that end at {256*brightest+255:,} of 65,535, as those of 12 bits do; '
+    "An `InputError` for colours in 16 bits that may have fewer: of these Pillow keeps the upper 8, which would be dark."
+    end = 256*max(high for _, high in im.getextrema()[:3])+255
+    if end <= _DARK:
+        raise InputError(f'{path}: colours of 16 bits that end at {end:,} of 65,535, as those of {end.bit_length()} bits do; '
                          'save it scaled to 16 bits, or with 8')
 
 def open_image(
@@ -372,6 +374,8 @@ def read_image(
 def _pixels(im, name, white=None):
     "The upright array of a PIL image and its orientation; `name` is what an error calls it."
     _check_pixels(name, im.size)
+    if is_wide(im) and getattr(im, 'tag_v2', {}).get(_TIFF_PHOTO) == 0:      # of 8 bits Pillow turns them round
+        raise InputError(f'{name}: a TIFF in which 0 is white; save it with 0 for black')
     try:
         im, tag = upright(im, name)
         return np.array(_rgb(im, name, white)), tag
