@@ -665,7 +665,7 @@ def fcn_train(
                 freeze=freeze, recipe=recipe, **seen, fusion=fusion, size=size, epochs=epochs, bs=bs, lr=lr,
                 loss=loss, augment=augment, best=best, patience=patience, layout=layout, seed=seed)
     cbs = [*watch, Distributed()]
-    learn = fcn_learner(dls, earlier or backbone, stride, fc_width, weights, recipe, lr, seed=seed, freeze=freeze, fusion=fusion,
+    learn = fcn_learner(dls, earlier or backbone, had or stride, fc_width, weights, recipe, lr, seed=seed, freeze=freeze, fusion=fusion,
                         loss_func=loss, cbs=cbs)
     if had and stride < had: learn = refine(learn, stride, lr, cbs=cbs)     # a stage of section 4.2
     blocks = len(streams(learn.model)[0].backbone)

@@ -1058,14 +1058,44 @@ def _color_table(path, rows, names):
         table[color] = ids[name.lower()]
     return table
 
+_NUMBERED = [re.compile(p) for p in (r'(?P<id>\d+)[\s:,;]+(?P<name>\S.*)', r'(?P<name>.*[^\s:,;=])(?P<between>[\s:,;=]+)(?P<id>\d+)')]
+
+def _are_ids(found):
+    "Whether numbers behind all names are ids: `box 0`, `wall 1` or `box: 7`, and not `lane 1`, `lane 2`."
+    if not all(found) or len({m['name'] for m in found}) < len(found): return False
+    if all(m['between'].strip(' ') for m in found): return True
+    ids = sorted(int(m['id']) for m in found)
+    return len(ids) > 1 and ids in ([*range(len(ids))], [*range(1, len(ids)+1)])
+
 def _unnumbered(path, names):
-    "Names without ids before them; an `InputError` if these are not 0, 1, 2, ... line by line."
-    numbered = [re.match(r'(\d+)[\s:,;]+(?=\S)', name) for name in names]
-    if not all(numbered): return names
-    for i, m in enumerate(numbered):
-        if int(m[1]) != i:
-            raise InputError(f'{path}: line {i+1} is the class of id {i}, but says {m[1]}; give the lines that order')
-    return [name[m.end():] for name, m in zip(names, numbered)]
+    "Names without ids before or behind them; an `InputError` if these are not 0, 1, 2, ... line by line."
+    before, behind = ([form.fullmatch(name) for name in names] for form in _NUMBERED)
+    found = before if all(before) else behind if _are_ids(behind) else ()
+    for i, m in enumerate(found):
+        if int(m['id']) != i:
+            raise InputError(f'{path}: line {i+1} is the class of id {i}, but says {m["id"]}; give the lines that order')
+    return [m['name'] for m in found] or names
+
+_HEADER = {'id', 'ids', 'index', 'name', 'names', 'class', 'classes', 'label', 'labels', 'category', 'categories'}
+
+def _check_header(path, lines):
+    "An `InputError` for a first line that would be class 0, and is none."
+    if len(lines) > 1 and _HEADER.issuperset(re.split(r'[\s,;:_]+', lines[0].lower())):
+        raise InputError(f'{path}: its first line, {lines[0]}, is a header and no class; take it out')
+
+def _check_twice(path, names):
+    "An `InputError` for two classes of one name; void may have several ids."
+    void = void_ids(names)
+    for i, name in enumerate(names):
+        first = names.index(name)
+        if first < i and i not in void:
+            raise InputError(f'{path}: {name} stands there twice (ids {first} and {i}); give each class a name of its own')
+
+def _class_lines(path):
+    "The lines of a file of classes but for its comments."
+    lines = [line for line in read_lines(path) if not line.startswith('#')]
+    if not lines: raise InputError(f'{path}: names no class')
+    return lines
 
 @dataclass
 class Classes:
@@ -1094,15 +1124,17 @@ def classes_in(
     if not (file or colors): return None
     rows = None
     if file:
-        lines = read_lines(file)
+        lines = _class_lines(file)
         rows = _colored(lines)
+        if not rows: _check_header(file, lines)
         names = [name for name, _ in rows] if rows else lines
     if colors and not rows:
-        rows = _colored([line for line in read_lines(colors) if not line.startswith('#')])
+        rows = _colored(_class_lines(colors))
         if not rows: raise InputError(f'{colors}: a line is a name and its colour, such as `128 0 0 building`')
         if not file: names = [name for name, _ in rows]
     if file: names = _unnumbered(file, names)
     _check_names(file or colors, names)
+    if not rows: _check_twice(file, names)
     if names[:2] == ['__ignore__', '_background_']: names = names[1:]    # labelme counts from -1
     ids = void_ids(names)
     if ids: say(f'{file or colors}: ' + ', '.join(f'{names[i]} ({i})' for i in ids) + ' counts nowhere')
@@ -1112,7 +1144,7 @@ def classes_in(
     return Classes(names, (VOID, *ids, *([] if void is None else [void])), table)
 
 # %% ../nbs/09_data.ipynb #d07ac6b3
-IMAGE_SUFFIXES = ('.png', '.jpg', '.jpeg', '.jpe', '.jfif', '.bmp', '.tif', '.tiff', '.webp', '.ppm', '.gif')
+IMAGE_SUFFIXES = ('.png', '.jpg', '.jpeg', '.jpe', '.jfif', '.bmp', '.tif', '.tiff', '.webp', '.ppm', '.pgm', '.pbm', '.pnm', '.mpo', '.gif')
 
 def find_folder(path, what):
     "The folder `path` as a Path, or an `InputError` that says `what` it is for."
@@ -1141,7 +1173,7 @@ def _walk(folder):
         except OSError as e: raise InputError(f'{at}: cannot be opened ({reason(e)})') from None
         for e in entries:
             if e.name.startswith('.') or e.name.lower() in _PASSED_OVER: continue
-            if e.is_dir(): todo.append((e.path, f'{inside}{e.name}/'))
+            if os.path.isdir(e.path): todo.append((e.path, f'{inside}{e.name}/'))
             else: yield inside+e.name, Path(e.path)
 
 def _plain(name): return unicodedata.normalize('NFC', name)     # a Mac writes an accent as a letter of its own

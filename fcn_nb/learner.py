@@ -8,7 +8,7 @@ __all__ = ['LAYOUTS', 'RECIPES', 'PAPER_RATES', 'first_head', 'PaperMetric', 'pa
            'FiniteLoss', 'CollapseCheck', 'fcn_groups', 'FCNLearner', 'fcn_learner', 'refine']
 
 # %% ../nbs/12_learner.ipynb #0c0d10bc
-import copy, re, time, warnings
+import copy, inspect, re, time, warnings
 from contextlib import contextmanager
 from functools import partial
 from math import isfinite
@@ -196,7 +196,7 @@ class ConsoleProgress(Callback):
         self.start = time.time()
         self.bar = progress((), self.what, total=self.n_epoch*len(self.dls.train))
         names = [METRICS.get(name, name.replace('_', ' ')) for name in self.recorder.metric_names[1:-1]]
-        self.watched = any(isinstance(cb, (TrackerCallback, CSVLogger, LiveCurves)) for cb in self.learn.cbs)
+        self.watched = any(isinstance(cb, (TrackerCallback, CSVLogger, LiveCurves)) or getattr(cb, 'watches', False) for cb in self.learn.cbs)
         if self.lines: print('epoch', *(f' {name:>10}' for name in names), ' seconds')
 
     def before_validate(self):
@@ -256,13 +256,15 @@ class KeepBest(TrackerCallback):
         super().before_fit()
         self.best_epoch = self.state = None
 
+    def before_epoch(self):      # not behind the last one: others have still to note it
+        since = self.epoch-1-(self.best_epoch or 0)
+        if self.patience and since >= self.patience: raise CancelFitException()
+
     def after_epoch(self):
         super().after_epoch()
         if self.new_best:
             self.best_epoch = self.epoch
             self.state = {k: v.detach().cpu().clone() for k, v in unwrapped(self.model).state_dict().items()}
-        since = self.epoch-(self.best_epoch or 0)
-        if self.patience and since >= self.patience: raise CancelFitException()
 
     def after_fit(self):
         super().after_fit()
@@ -636,13 +638,14 @@ def _check_void(loss):
     index = getattr(loss, 'ignore_index', getattr(getattr(loss, 'func', None), 'ignore_index', VOID))
     if index != VOID: raise InputError(f'loss_func: its ignore_index is {index}, and void is {VOID}: give ignore_index={VOID}')
 
-def _loss_named(name, data):
-    "A loss by its word in `LOSSES`, with class weights of the training set where it wants them; 'plain': the recipe's."
+def _loss_named(name, data, reduction):
+    "A loss by its word in `LOSSES`, reduced as the recipe says, with class weights of the training set where it wants them."
     one_of('loss_func', name, LOSSES)
-    if name == 'plain': return None
-    if name not in ('weighted', 'root'): return LOSSES[name]()
+    if name == 'dice' and reduction == 'sum':
+        raise InputError("loss_func='dice': has no sum over pixels, for which the rate of recipe 'heavy' is; take another recipe")
+    if name not in ('weighted', 'root'): return LOSSES[name](reduction=reduction)
     if is_headed(data.names): raise InputError(f"loss_func='{name}': is for one set of labels")
-    return LOSSES[name](check_masks(data).weights)
+    return LOSSES[name](check_masks(data).weights, reduction=reduction)
 
 def _learner(model, dls, recipe, lr, seed, loss_func=None, metrics=None, opt_func=None, wd=None, cbs=None, **kwargs):
     "A `Learner` around a ready model."
@@ -657,7 +660,7 @@ def _learner(model, dls, recipe, lr, seed, loss_func=None, metrics=None, opt_fun
     ours = [PreprocessCallback(seed), FiniteLoss(), CollapseCheck()]
     if settings['bf16']: ours.append(LowPrecision())
     if settings['images']: ours.append(_accumulation(dls, settings['images']))
-    if isinstance(loss_func, str): loss_func = _loss_named(loss_func, data)
+    if isinstance(loss_func, str): loss_func = _loss_named(loss_func, data, settings['reduction'])
     _check_void(loss_func)
     learn = FCNLearner(dls, model, loss_func or PixelLoss(reduction=settings['reduction']), opt_func or settings['opt'],
                        splitter=fcn_groups, lr=_rates(lr, settings['backbone_lr']),
@@ -702,6 +705,14 @@ def _check_dls(dls):
     raise InputError(f'dls: a {type(dls).__name__} is not ours: make_dls(ItemPairs(dls.train_ds, names), ItemPairs(dls.valid_ds, names)), '
                      'of fcn_nb.foreign, takes items that are (image, mask), bytes and ids')
 
+def _check_unheard(net, **told):
+    "An `InputError` for what is asked of a net that is ready, otherwise than it is: it would count for nothing."
+    own = dict(fc_width=net.fc_width) if isinstance(net, Classifier) else \
+        dict(streams(net)[0].config, fusion='late' if isinstance(net, LateFusion) else 'early')
+    usual = inspect.signature(fcn_learner).parameters
+    for k, v in told.items():
+        if v not in (usual[k].default, own.get(k)): raise InputError(f'{k}={v!r}: the net is ready, and keeps what it has; leave {k} out, or make the net with it')
+
 def fcn_learner(
     dls,                    # `scenes_dls`, `camvid_dls`, `folder_dls`, ...
     arch='vgg16',           # a name for `backbone`, torchvision's function, a `Classifier` with weights of its own, or a ready `FCN`
@@ -725,10 +736,12 @@ def fcn_learner(
     torch.manual_seed(seed)
     if isinstance(arch, torch.nn.Module): arch = unwrapped(arch)
     if isinstance(arch, (FCN, LateFusion)):
+        _check_unheard(arch, stride=stride, fc_width=fc_width, weights=weights, padding=padding, fusion=fusion)
         model = copy.deepcopy(arch)
     else:
         if isinstance(arch, torch.nn.Module) and not isinstance(arch, Classifier):
             raise InputError(f'arch: a {type(arch).__name__}: Classifier(net) takes a classifier of your own, fcn(...) makes an FCN')
+        if isinstance(arch, Classifier): _check_unheard(arch, fc_width=fc_width, weights=weights)
         net = arch if isinstance(arch, Classifier) else _backbone(arch, weights, fc_width)
         model = _for_data(net, dls.train.dataset, stride, padding, fusion)
         taps = [[skip for _, skip, _ in part.fusions] for part in streams(model)]
@@ -769,14 +782,14 @@ def refine(
     learn:Learner,      # a trained `fcn_learner`; left as it is
     stride:int=16,      # the next finer stride
     lr:float=None,      # rate of new weights; None: the learner's times the recipe's `refine`
-    **kwargs,           # for `Learner`
+    **kwargs,           # for `Learner`: `cbs`, or another loss, metrics, optimizer or decay than the learner's
 )->Learner:
     "A learner for the next stage (section 4.2): the same net with one skip more, whose score is zero."
     before = unwrapped(learn.model)
     model = before.refined(stride)
-    kwargs.setdefault('loss_func', copy.deepcopy(learn.loss_func))
+    kept = dict(loss_func=copy.deepcopy(learn.loss_func), metrics=copy.deepcopy(learn.metrics), opt_func=learn.opt_func, wd=learn.wd)
     nets = zip(streams(before), streams(model))
     added = [[k for k in new.layers if k not in old.layers] for old, new in nets]
     if RECIPES[learn.recipe]['scale'] is None: _scaled(model, learn.dls, learn.recipe, added)
     if lr is None: lr = learn.lr[2]*RECIPES[learn.recipe]['refine']      # learn.lr[2]: of its new weights
-    return _learner(model, learn.dls, learn.recipe, lr, learn.seed, **kwargs)
+    return _learner(model, learn.dls, learn.recipe, lr, learn.seed, **kept | kwargs)

@@ -262,12 +262,12 @@ class DiceLoss(PixelLoss):
         return (factors*missing).sum()/torch.where(total > 0, total, 1)
 
 # %% ../nbs/04_losses.ipynb #04b00013
-LOSSES = {    # name: a function of the class weights, a tensor or None, that gives the loss
-    'plain': lambda weight=None: PixelLoss(),
-    'weighted': lambda weight=None: PixelLoss(weight=weight),
-    'root': lambda weight=None: PixelLoss(weight=None if weight is None else weight**.5),
-    'focal': lambda weight=None: FocalLoss(),
-    'dice': lambda weight=None: DiceLoss()}
+LOSSES = {    # name: a function of the class weights, a tensor or None, and what else `PixelLoss` takes, that gives the loss
+    'plain': lambda weight=None, **kwargs: PixelLoss(**kwargs),
+    'weighted': lambda weight=None, **kwargs: PixelLoss(weight=weight, **kwargs),
+    'root': lambda weight=None, **kwargs: PixelLoss(weight=None if weight is None else weight**.5, **kwargs),
+    'focal': lambda weight=None, **kwargs: FocalLoss(**kwargs),
+    'dice': lambda weight=None, **kwargs: DiceLoss(**kwargs)}
 
 # %% ../nbs/04_losses.ipynb #9586b555
 def _masks(data):

@@ -92,6 +92,7 @@ class Checkpoints(Callback):
         log=None,           # a CSV file with a line an epoch
     ):
         self.path, self.every, self.told, self.log = Path(path), every, _plain(told or {}), log
+        self.watches = log is not None       # `fit_console` validates each epoch for it
         self.state = self._found() if resume else None
         self.generator = None
 
@@ -163,7 +164,7 @@ class Checkpoints(Callback):
         "The log as CSV: all epochs of this training, those before an interruption too."
         names = self.recorder.metric_names[:-1]
         rows = [[i, *values] for i, values in enumerate(self.recorder.values)]
-        return '\n'.join([','.join(names), *(','.join(f'{v:.6g}' for v in row) for row in rows)])+'\n'
+        return '\n'.join([','.join(names), *(','.join('' if v is None else f'{v:.6g}' for v in row) for row in rows)])+'\n'
 
     def _deaf(self):
         for s, handler in getattr(self, 'usual', {}).items(): signal.signal(s, handler)
