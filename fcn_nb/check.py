@@ -6,7 +6,7 @@
 __all__ = ['Fault', 'SplitCheck', 'DataCheck', 'check_split', 'check_data', 'check_page', 'remap_of', 'fix_data']
 
 # %% ../nbs/11_check.ipynb #11000004
-import copy, hashlib, html, io, os, re
+import copy, hashlib, html, io, os, re, shutil
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -94,12 +94,13 @@ def _twins(splits):
     for s in splits:
         if not isinstance(s.pairs, Pairs): continue
         files = [file for file in s.pairs.images if isinstance(file, (str, os.PathLike))]
-        for file in files: by_length[os.path.getsize(file)].append((s.split, Path(file)))
+        for file in filter(os.path.isfile, files): by_length[os.path.getsize(file)].append((s.split, Path(file)))      # a link may lead nowhere
     found = []
     for group in by_length.values():
         first = {}
         for split, file in group if len(group) > 1 else ():
-            digest = hashlib.sha256(file.read_bytes()).digest()
+            try: digest = hashlib.sha256(file.read_bytes()).digest()
+            except OSError: continue                     # said when it was looked at
             if digest in first: found.append((*first[digest], split, file))
             else: first[digest] = split, file
     return found
@@ -221,7 +222,7 @@ def remap_of(
     pixels = sum(s.pairs.counts.pixels for s in found.splits)
     classes = len(found.splits[0].pairs.names)
     absent, id, sure = absent_classes(found.splits[0].pairs, pixels)
-    if 0 in absent and pixels[classes]: return {i+1: i for i in range(classes)}
+    if 0 in absent and classes < VOID and pixels[classes]: return {i+1: i for i in range(classes)}
     return {id: absent[0]} if sure else {}
 
 def _png(a):
@@ -267,6 +268,13 @@ def fix_data(
     for s in found.splits:
         mask = _files(s.pairs, 0)[1]
         if mask.suffix.lower() not in IMAGE_SUFFIXES: raise InputError(f'{mask}: is no image; only masks that are can be repaired')
+    try: return _fix_into(out, found, say)
+    except BaseException:                            # a full disk, Ctrl-C: half a copy would be taken for a whole one
+        shutil.rmtree(out, ignore_errors=True)
+        raise
+
+def _fix_into(out, found, say):
+    "Write the copy into `out`."
     for name in ('images', 'masks'): (out/name).mkdir(parents=True)
     remap = remap_of(found)
     done, taken = {'changed': 0, 'left out': 0}, set()

@@ -748,7 +748,7 @@ def fcn_eval(
     Examples:
       fcn_eval fcn_model.safetensors folder:my_data --json
       fcn_eval --caffe fcn8s-heavy-pascal.caffemodel --net fcn8s voc:PATH"""
-    from fcn_nb.core import InputError
+    from fcn_nb.core import InputError, printable
     from fcn_nb.data import check_masks, one_headed
     from fcn_nb.datasets import open_pairs, recognise
     from fcn_nb.models import check_classes
@@ -765,6 +765,9 @@ def fcn_eval(
     for of_head in one_headed(pairs):
         looked = check_masks(of_head, 200)
         if looked.fooled: raise InputError(f'{data}: {looked.problems[0]}')     # else any net would score 100
+        alone = sum(c.pixels > 0 for c in looked.classes) < 2
+        if alone and looked.problems:                           # a net that always says this one has 100
+            print(printable(f'note: one class is all that these masks hold: {looked.problems[0]}'))
     found = evaluate(fcn, pairs, absent=absent)
     print(_tables(found, pairs.names))
     told = dict(model=model or caffe, data=data, split=split, images=len(pairs), scores=_scores(found, pairs.names))
@@ -772,8 +775,16 @@ def fcn_eval(
     return told
 
 # %% ../nbs/16_cli.ipynb #6c1d0005
+def _others_in(folder):
+    "What a folder holds beside images, in words; '' where that is nothing but hidden files."
+    from collections import Counter
+    from fcn_nb.data import IMAGE_SUFFIXES
+    kinds = Counter('folders' if f.is_dir() else f.suffix.lower() or 'without an ending'
+                    for f in sorted(Path(folder).iterdir()) if not f.name.startswith('.'))
+    return ', '.join(f'{n} {kind}' for kind, n in kinds.items() if kind not in IMAGE_SUFFIXES)
+
 def _images_of(paths):
-    "The image files of a command line; hidden files in a folder are passed by, in a line each."
+    "The image files of a command line; what a folder holds besides is passed by, in a line."
     from fcn_nb.core import InputError, printable
     from fcn_nb.data import images_in
     from fcn_nb.ranks import rank
@@ -784,6 +795,8 @@ def _images_of(paths):
         hidden = [f for f in inside if is_folder and f.name.startswith('.')]
         for f in hidden if rank() == 0 else ():       # of several processes one says it
             _complain('fcn_predict', f'{printable(f)}: a hidden file, passed by')
+        others = _others_in(path) if is_folder else ''
+        if others and rank() == 0: _complain('fcn_predict', f'{printable(path)}: passed by: {printable(others)}')
         files += [f for f in inside if f not in hidden]
     if not files: raise InputError(f'{", ".join(paths)}: no images but hidden ones')
     return files

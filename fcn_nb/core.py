@@ -39,7 +39,8 @@ def reason(
     e,  # an exception
 )->str:
     "What an exception says, as one short line; its class where it says nothing."
-    text = str(getattr(e, 'strerror', None) or e).strip()
+    said = e.args[0] if e.args and isinstance(e.args[0], bytes) else b''       # Pillow's, of a PPM
+    text = said.decode(errors='replace') or str(getattr(e, 'strerror', None) or e).strip()
     return printable(text.splitlines()[0])[:100] if text else type(e).__name__
 
 class InputError(ValueError):
@@ -244,7 +245,8 @@ def _decoder_reason(e):
     if isinstance(e, UnidentifiedImageError): return f'none of {", ".join(IMAGE_FORMATS)}'
     return reason(e)
 
-_TIFF_SAMPLES, _TIFF_EXTRA, _TIFF_KIND, _TIFF_PHOTO = 277, 338, 254, 262     # bands, what those beside the colours are, kind of page, whether 0 is white
+_TIFF_SAMPLES, _TIFF_EXTRA, _TIFF_KIND = 277, 338, 254     # bands, what those beside the colours are, kind of page
+_TIFF_PHOTO, _TIFF_FORMAT = 262, 339                       # whether 0 is white, whether numbers have a sign
 
 def _pages(im):
     "How many images a file holds; an MPO's first is the photo, and a TIFF's smaller copies are none."
@@ -310,7 +312,7 @@ def _check_chunks(path):
 
 def _check_depth(path, im):
     "An `InputError` for colours in 16 bits that may have fewer: of these Pillow keeps the upper 8, which would be dark."
-    end = 256*max(high for _, high in im.getextrema()[:3])+255
+    end = 256*max(high for band, (_, high) in zip(im.getbands(), im.getextrema()) if band != 'A')+255
     if end <= _DARK:
         raise InputError(f'{path}: colours of 16 bits that end at {end:,} of 65,535, as those of {end.bit_length()} bits do; '
                          'save it scaled to 16 bits, or with 8')
@@ -332,7 +334,7 @@ def open_image(
             if turned: im.filename = ''      # else Pillow maps a grey file into memory, at its turned width
             deep = any(';16' in str(tile[3]) for tile in im.tile)
             im.load()
-            if deep and im.mode.startswith('RGB'): _check_depth(path, im)
+            if deep and im.mode.startswith(('RGB', 'LA')): _check_depth(path, im)
             if turned: im.info[_TURNED] = turned
     except InputError: raise
     except MemoryError:
@@ -343,6 +345,7 @@ def open_image(
     except UnidentifiedImageError as e:
         bands = _tiff_bands(path)
         if bands > 4: raise InputError(_many_bands(path, bands)) from None
+        if bands: raise InputError(f'{path}: a TIFF of a kind that cannot be read; save it with 8 or 16 bits, or as PNG') from None
         raise InputError(f'{path}: not a readable image ({_decoder_reason(e)}); '
                          'replace or remove it') from None
     except Exception as e:   # whatever a foreign file makes its decoder raise, the file is at fault
@@ -374,8 +377,11 @@ def read_image(
 def _pixels(im, name, white=None):
     "The upright array of a PIL image and its orientation; `name` is what an error calls it."
     _check_pixels(name, im.size)
-    if is_wide(im) and getattr(im, 'tag_v2', {}).get(_TIFF_PHOTO) == 0:      # of 8 bits Pillow turns them round
+    tags = getattr(im, 'tag_v2', {})
+    if is_wide(im) and tags.get(_TIFF_PHOTO) == 0:      # of 8 bits Pillow turns them round
         raise InputError(f'{name}: a TIFF in which 0 is white; save it with 0 for black')
+    if im.mode == 'L' and tags.get(_TIFF_FORMAT, (1,))[0] == 2:
+        raise InputError(f'{name}: a TIFF of numbers from -128 to 127; save it with 0 to 255')
     try:
         im, tag = upright(im, name)
         return np.array(_rgb(im, name, white)), tag
@@ -609,7 +615,9 @@ def alone(
     lock = Path(f'{path}.lock')
     lock.parent.mkdir(parents=True, exist_ok=True)
     def itself(path, flags): return os.open(path, flags | os.O_NOFOLLOW, 0o666)      # never through a link
-    with open(lock, 'a+', opener=itself) as f:
+    try: f = open(lock, 'a+', opener=itself)
+    except OSError as e: raise InputError(f'{lock}: no lock can be set there ({reason(e)}); take it away') from None      # a link, a pipe, a folder
+    with f:
         try: fcntl.flock(f, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             f.seek(0)

@@ -814,7 +814,7 @@ def _absent_problem(names, absent, id, sure, pixels):
     if not absent: return
     which = 'class' if len(absent) == 1 else 'classes'
     never = f'the {which} {_some(names[i] for i in absent)} never occur'+'s'*(len(absent) == 1)
-    if 0 in absent and pixels[len(names)]:
+    if 0 in absent and len(names) < VOID and pixels[len(names)]:
         return f'{never} and {len(names)} (no class) does: ids start at 0, so subtract 1 from each'
     if id is None: return never
     what = 'void' if id == VOID else 'no class'

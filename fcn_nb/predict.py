@@ -10,6 +10,7 @@ __all__ = ['MODELS', 'input_size', 'read_input', 'predict_memory', 'scores_of_ti
 
 # %% ../nbs/13_predict.ipynb #902d7740
 import copy, hashlib, io, json, math, os, re, shutil, tempfile, warnings, weakref
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from functools import partial
@@ -898,9 +899,13 @@ def save_predictions(
 ):                         # yields (image, the files, whether they were done before) in order; in the place of the files the error of an image
     "`save_prediction` of many: while one image is computed, the next is read and the last is written; what was done before is left."
     model, images = unwrapped(model), [*images]
-    fingerprint = model_fingerprint(model)
+    fingerprint = model_fingerprint(model)+(f' {dtype}' if dtype else '')
+    stems = Counter(Path(image).stem for image in images)
     with ThreadPoolExecutor(1) as reader, ThreadPoolExecutor(1) as writer:
-        def read(image): return _read_marked(model, image, out, overwrite, fingerprint)
+        def read(image):
+            stem = Path(image).stem
+            if stems[stem] > 1: raise InputError(f'{image}: another image is called {stem} too, and one mask would replace the other; give them apart')
+            return _read_marked(model, image, out, overwrite, fingerprint)
         def read_small(image): return read(image) if _reads_ahead(image) else None
         def compute(image, reading):
             paths, pixels, mark = reading.result() or reader.submit(read, image).result()
