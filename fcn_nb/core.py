@@ -312,7 +312,7 @@ def _check_chunks(path):
 
 def _check_depth(path, im):
     "An `InputError` for colours in 16 bits that may have fewer: of these Pillow keeps the upper 8, which would be dark."
-    end = 256*max(high for band, (_, high) in zip(im.getbands(), im.getextrema()) if band != 'A')+255
+    end = 256*max(high for _, high in im.getextrema()[:3])+255
     if end <= _DARK:
         raise InputError(f'{path}: colours of 16 bits that end at {end:,} of 65,535, as those of {end.bit_length()} bits do; '
                          'save it scaled to 16 bits, or with 8')
@@ -334,7 +334,7 @@ def open_image(
             if turned: im.filename = ''      # else Pillow maps a grey file into memory, at its turned width
             deep = any(';16' in str(tile[3]) for tile in im.tile)
             im.load()
-            if deep and im.mode.startswith(('RGB', 'LA')): _check_depth(path, im)
+            if deep and im.mode.startswith('RGB'): _check_depth(path, im)
             if turned: im.info[_TURNED] = turned
     except InputError: raise
     except MemoryError:
