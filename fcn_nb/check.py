@@ -186,7 +186,7 @@ def _split_html(s):
     most = good[np.argsort(-s.void[good], kind='stable')][:4]
     parts.append(html_table(head, rows))
     parts.append(f'<p>Void fills {100*s.report.void:.1f} % of the pixels. Mean {np.round(s.mean, 1).tolist()}, deviation '
-                 f'{np.round(s.std, 1).tolist()} ({"RGB, 0 to 255" if len(s.mean) == 3 else "channel by channel"}, of {min(len(s.pairs), _SAMPLE):,} images at most).</p>')
+                 f'{np.round(s.std, 1).tolist()} ({"RGB, 0 to 255" if len(s.mean) == s.pairs.colours else "channel by channel"}, of {min(len(s.pairs), _SAMPLE):,} images at most).</p>')
     if len(good):
         evenly = good[np.linspace(0, len(good)-1, min(4, len(good))).round().astype(int)]
         parts.append(f'<h3>Some images under their masks</h3>{_shown(s, evenly)}')
