@@ -779,9 +779,10 @@ def _others_in(folder):
     "What a folder holds beside images, in words; '' where that is nothing but hidden files."
     from collections import Counter
     from fcn_nb.data import IMAGE_SUFFIXES
-    kinds = Counter('folders' if f.is_dir() else f.suffix.lower() or 'without an ending'
+    kinds = Counter('folder' if f.is_dir() else f.suffix.lower() or 'without an ending'
                     for f in sorted(Path(folder).iterdir()) if not f.name.startswith('.'))
-    return ', '.join(f'{n} {kind}' for kind, n in kinds.items() if kind not in IMAGE_SUFFIXES)
+    kinds = {kind: n for kind, n in kinds.items() if kind not in IMAGE_SUFFIXES}
+    return ', '.join(f'{n} {kind}{"s" if kind == "folder" and n > 1 else ""}' for kind, n in kinds.items())
 
 def _images_of(paths):
     "The image files of a command line; what a folder holds besides is passed by, in a line."
