@@ -200,7 +200,7 @@ def set_layers(self:FCN,
     self.crop = crop_between(up['out'].filter @ here)
     for deep, new in up.items():                       # what has learned stays
         old = self.up[deep] if deep in self.up else None
-        if deep != 'out' and old and (old.factor, old.odd) == (new.factor, new.odd): up[deep] = old
+        if old and (old.factor, old.odd) == (new.factor, new.odd): up[deep] = old
     like = next(self.parameters())
     self.score = nn.ModuleDict(score).to(like.device, like.dtype).train(self.training)
     self.up = nn.ModuleDict(up).to(like.device, like.dtype).train(self.training)

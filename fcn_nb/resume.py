@@ -37,6 +37,16 @@ def _plain(v):
     if isinstance(v, (list, tuple, L)): return [_plain(x) for x in v]
     return v.item() if isinstance(v, np.generic) else v
 
+def _generators(device):
+    "What dropout is drawn from: the state of the CPU's generator, and of a GPU's own."
+    states = [torch.get_rng_state()]
+    return states+[torch.cuda.get_rng_state(device)] if torch.device(device).type == 'cuda' else states
+
+def _set_generators(device, states):
+    "The same, given back; a checkpoint of a GPU may go on without one."
+    torch.set_rng_state(states[0])
+    if torch.device(device).type == 'cuda': torch.cuda.set_rng_state(states[-1], device)
+
 def training_state(
     learn,       # in the middle of a fit, behind a step or an epoch
     steps:int,   # batches of this epoch that are done
@@ -51,7 +61,7 @@ def training_state(
         model=_plain(unwrapped(learn.model).state_dict()), opt=_plain(learn.opt.state_dict()),
         grads={k: _plain(p.grad) for k, p in unwrapped(learn.model).named_parameters() if p.grad is not None},
         epoch=epoch, steps=steps, train_iter=learn.train_iter, pct_train=learn.pct_train,
-        key=_plain(loss.key) if isinstance(loss, PixelLoss) else None, generator=torch.get_rng_state(),
+        key=_plain(loss.key) if isinstance(loss, PixelLoss) else None, generators=_generators(learn.dls.device),
         smooth=[smooth.count, _plain(smooth.val)], callbacks=callbacks, machine=_of_machine(learn.dls.device),
         layout=next(name for name, layout in LAYOUTS.items() if layout == learn.layout), ranks=world_size())
 
@@ -94,7 +104,7 @@ class Checkpoints(Callback):
         self.path, self.every, self.told, self.log = Path(path), every, _plain(told or {}), log
         self.watches = log is not None       # `fit_console` validates each epoch for it
         self.state = self._found() if resume else None
-        self.generator = None
+        self.generators = None
 
     def _found(self):
         "The checkpoint to go on from; of several processes the first one reads it, for the others may have another disk."
@@ -111,6 +121,7 @@ class Checkpoints(Callback):
         if self.state:
             restore_training(self.learn, self.state)
             self._say_where()
+        self.noted = len(self.recorder.values)
         if threading.current_thread() is threading.main_thread():
             self.usual = {s: signal.signal(s, self._ask) for s in (signal.SIGINT, signal.SIGTERM)}
 
@@ -131,15 +142,15 @@ class Checkpoints(Callback):
         if not state or not state['steps']: return
         self.learn.pct_train = state['pct_train']
         self.dls.train.done = self.steps = state['steps']
-        self.generator = state['generator']
+        self.generators = state['generators']
         if state['key']:
             seed, epoch, index = state['key']
             self.loss_func.set_key(seed, epoch, index)
 
     def before_batch(self):
-        if self.generator is None or world_size() > 1: return      # processes that share a batch have a key for dropout
-        torch.set_rng_state(self.generator)          # here, for a loader that begins draws from it too
-        self.generator = None
+        if self.generators is None or world_size() > 1: return      # processes that share a batch have a key for dropout
+        _set_generators(self.dls.device, self.generators)           # here, for a loader that begins draws from them too
+        self.generators = None
 
     def after_batch(self):
         if self.training: self.steps += 1
@@ -149,10 +160,14 @@ class Checkpoints(Callback):
     def after_train(self): self.dls.train.done = 0
 
     def after_epoch(self):
-        self.steps = 0
+        self.steps, self.noted = 0, len(self.recorder.values)
         self.save(self.epoch+1)
         if self.log and rank() == 0: self._tried(lambda: write_file(self.log, self._rows().encode()), self.log)
         if self._all_heard(): self._stop(self.epoch+1)
+
+    def after_cancel_fit(self):
+        "A callback before this one may end a fit behind an epoch: that is still to be noted."
+        if len(self.recorder.values) > self.noted: self.after_epoch()
 
     def after_fit(self): self._deaf()
 
@@ -202,7 +217,7 @@ class Checkpoints(Callback):
             if path not in self.failed: print(f'{printable(path)}: could not be written ({reason(e)}); what stood there stays')
             self.failed.add(path)
 
-_KINDS = dict(told=dict, model=dict, opt=dict, epoch=int, steps=int)     # of what a checkpoint holds
+_KINDS = dict(told=dict, model=dict, opt=dict, epoch=int, steps=int, generators=list)     # of what a checkpoint holds
 
 def _bytes_in(v):
     "Of all tensors in dicts and lists; one that is spread has more than its file."
