@@ -299,7 +299,7 @@ def _size(text):
                          f'at most {MAX_PIXELS:,} in all')
     return rows, columns
 
-def _check_numbers(lr, seed, **whole):
+def _check_numbers(lr, every, seed, **whole):
     "An `InputError` for a number that no training takes."
     from fcn_nb.core import InputError, rng
     for name, value in whole.items():
@@ -308,6 +308,7 @@ def _check_numbers(lr, seed, **whole):
         raise InputError(f'--{name} {value}: wants {least} or more')
     if lr is not None and not 0 < lr < float('inf'):
         raise InputError(f'--lr {lr}: wants a number above 0')
+    if not 0 <= every < float('inf'): raise InputError(f'--every {every}: wants seconds, 0 or more')
     rng(seed)       # refuses what is no seed
 
 def _weights_exist(weights):
@@ -444,7 +445,7 @@ def fcn_reproduce(
     if list: return print(experiment_list())
     if what not in EXPERIMENTS: raise InputError(f'{what}: there is {", ".join(EXPERIMENTS)}')
     if size not in SIZES: raise InputError(f'--size {size}: there is {", ".join(SIZES)}')
-    rng(seed)       # refuses what is no seed
+    rng(seed), rng(seed+max(seeds, 1)-1)       # refuses what is no seed
     say = partial(print, flush=True)
     if what == 'classifier':
         if data is not None or seeds != 1: raise InputError('classifier: takes no --data and no --seeds')
@@ -486,9 +487,12 @@ def fcn_check(
     Examples:
       fcn_check folder:my_data
       fcn_check camvid:PATH --out camvid.html --fix mended"""
-    from fcn_nb.core import check_overwrite, printable, write_file
-    from fcn_nb.check import check_data, check_page, fix_data
+    from fcn_nb.core import InputError, check_overwrite, printable, write_file
+    from fcn_nb.check import check_data, check_page, fix_data, new_folder
     check_overwrite(out, overwrite)
+    if fix:
+        new_folder(fix)
+        if os.path.commonpath([os.path.realpath(out), os.path.realpath(fix)]) == os.path.realpath(fix): raise InputError(f'--out {out}: lies in the folder of --fix, which has the data alone; give another place')
     found = check_data(data)
     for s in found.splits: print(f'{s.split}: {s.report}')
     for line in found.notes: print(printable(f'note: {line}'))
@@ -504,10 +508,26 @@ def fcn_check(
     return told
 
 # %% ../nbs/16_cli.ipynb #9f17eaf7
-def _has_ended(out, checkpoint, resume, overwrite):
+_RESOLVED = {'stride', 'augment', 'layout'}     # what is not given comes out of the rest
+
+def _check_told(out, settings):
+    "An `InputError` where the training that has ended there was told something else."
+    from fcn_nb.core import InputError
+    from fcn_nb.datasets import recognise
+    file = out.with_suffix('.json')
+    if not file.exists(): return
+    was, now = _document(file)['settings'], json.loads(json.dumps(dict(settings, data=recognise(settings['data'])), default=str))
+    for k, v in now.items():
+        if k in {*_OF_A_RUN, 'device'} or k in _RESOLVED and v in (None, 'auto') or k not in was: continue
+        if was[k] != v: raise InputError(f'{out}: is of another training, {k} was {was[k]} there and is {v} here; without --resume it is replaced, or give another --out')
+
+def _has_ended(out, checkpoint, resume, overwrite, settings):
     "Whether a training that is to go on has ended; an `InputError` where one would be lost that has not."
     from fcn_nb.core import InputError
-    if resume: return out.exists() and not checkpoint.exists()
+    if resume:
+        ended = out.exists() and not checkpoint.exists()
+        if ended: _check_told(out, settings)
+        return ended
     if checkpoint.exists() and not overwrite:
         raise InputError(f'{checkpoint}: a training was interrupted there: --resume goes on with it, --overwrite begins anew')
 
@@ -529,11 +549,15 @@ def _inputs(inputs, channels):
     if channels == 1 and inputs in ('rgb', 'grey'): return 'grey'
     raise InputError(f'--channels {channels}: wants 3, or 1 without --inputs; TIFFs of bands and data with depth bring their own')
 
-def _fingerprint(pairs):
-    "A hash of the names and the sizes of a set's files: whether a model was trained on these."
+def _fingerprint(*sets):
+    "A hash of what sets hold once they are read: names and sizes of their files, classes, and how often each id occurs: whether a model was trained on these."
     import hashlib
-    files = [*getattr(pairs, 'images', ()), *getattr(pairs, 'masks', ())]
-    told = [f'{os.path.basename(str(f))} {os.path.getsize(f) if os.path.exists(str(f)) else 0}' for f in files]
+    told = []
+    for pairs in sets:
+        files = [*getattr(pairs, 'images', ()), *getattr(pairs, 'masks', ())]
+        told += [f'{os.path.basename(str(f))} {os.path.getsize(f) if os.path.exists(str(f)) else 0}' for f in files]
+        counts = pairs.counts if isinstance(pairs.counts, list) else [pairs.counts]
+        told += [repr(pairs.names), repr(getattr(pairs, 'table', None)), *(repr(c.pixels.tolist()) for c in counts)]
     return hashlib.sha256('\n'.join(told).encode()).hexdigest()[:16]
 
 def _layout(name, learn):
@@ -626,7 +650,7 @@ def fcn_train(
     checkpoint = out.with_suffix('.resume')
     from fcn_nb.ranks import largest, rank, world_size
     first = rank() == 0            # of several processes that train together: it alone writes
-    ended, = largest(int(bool(first and _has_ended(out, checkpoint, resume, overwrite))))
+    ended, = largest(int(bool(first and _has_ended(out, checkpoint, resume, overwrite, settings))))
     if ended:
         print(f'{printable(out)}: this training has ended')
         return dict(model=out, ended_before=True)
@@ -635,7 +659,7 @@ def fcn_train(
     inputs = _inputs(inputs, channels)
     _weights_exist(weights)
     if start and (weights or fc_width): raise InputError(f'--start {start}: goes on with a net as it is; leave out --weights and --fc_width (also of a --config)')
-    _check_numbers(lr, seed, stride=stride, fc_width=fc_width, freeze=freeze, epochs=epochs, bs=bs, patience=patience)
+    _check_numbers(lr, every, seed, stride=stride, fc_width=fc_width, freeze=freeze, epochs=epochs, bs=bs, patience=patience)
     from fcn_nb.data import AUGMENTS, make_dls
     from fcn_nb.datasets import open_pairs, recognise
     from fcn_nb.distributed import Distributed
@@ -655,10 +679,10 @@ def fcn_train(
     stride = stride or had or 8
     seen = dict(inputs=inputs, labels=labels) | (_seen_by(earlier) if start else {})
     train, val = (open_pairs(data, split, size, **seen) for split in ('train', 'val'))
-    facts = dict(fingerprint=_fingerprint(train), processes=world_size())
+    dls = make_dls(train, val, bs, augment=augment, seed=seed, device=device)
+    facts = dict(fingerprint=_fingerprint(train, val), processes=world_size())
     for line in _changes(config, data, **facts) if config and first else ():
         _complain('fcn_train', f'{printable(config)}: {printable(line)}; the model will not be the same')
-    dls = make_dls(train, val, bs, augment=augment, seed=seed, device=device)
     freeze = freeze if weights or start else 0
     watch = [KeepBest(patience=patience)] if best or patience else []
     told = dict(data=data, fingerprint=facts['fingerprint'], backbone=backbone, weights=weights, stride=stride, start=start, fc_width=fc_width,
@@ -683,16 +707,16 @@ def fcn_train(
         except KeyboardInterrupt:
             if checkpoint.exists(): print(f'{printable(checkpoint)}: the same words with --resume go on from here')
             raise
-    learn.model.meta['training'] = dict(
-        data=data, images=len(train), fingerprint=facts['fingerprint'], recipe=recipe, lr=learn.lr[2], epochs=len(learn.recorder.values),
-        bs=bs, **({'processes': world_size()} if world_size() > 1 else {}), freeze=freeze, augment=augment, loss=loss, seed=seed,
-        best=best or bool(patience), layout=next(k for k, v in LAYOUTS.items() if v == learn.layout), **learn.last_metrics())
-    kept, message = keep_model(learn.model, out, overwrite) if first else (out, '')
-    if message: _complain('fcn_train', message)
-    settings.update(data=data, stride=stride, augment=augment, layout=learn.model.meta['training']['layout'])        # as it came out
-    beside = first and kept and _write_settings(kept, settings, facts)
-    if kept == out and first:
-        with suppress(OSError): checkpoint.unlink()
+        learn.model.meta['training'] = dict(
+            data=data, images=len(train), fingerprint=facts['fingerprint'], recipe=recipe, lr=learn.lr[2], epochs=len(learn.recorder.values),
+            bs=bs, **({'processes': world_size()} if world_size() > 1 else {}), freeze=freeze, augment=augment, loss=loss, seed=seed,
+            best=best or bool(patience), layout=next(k for k, v in LAYOUTS.items() if v == learn.layout), **learn.last_metrics())
+        kept, message = keep_model(learn.model, out, overwrite) if first else (out, '')
+        if message: _complain('fcn_train', message)
+        settings.update(data=data, stride=stride, augment=augment, layout=learn.model.meta['training']['layout'])        # as it came out
+        beside = first and kept and _write_settings(kept, settings, facts)
+        if kept == out and first:
+            with suppress(OSError): checkpoint.unlink()
     found, names = _score(learn, data, kept, beside)
     print(f'val, against full-size masks:\n{_tables(found, names)}')
     result = dict(model=kept, settings=beside, log=out.with_suffix('.csv'), training=learn.model.meta['training'], val=_scores(found, names))
@@ -807,11 +831,13 @@ def _check_outputs(files, out, overwrite, inputs, heads):
     from collections import Counter
     from fcn_nb.core import InputError, check_overwrite
     from fcn_nb.predict import outputs_of
-    count = Counter(f.stem for f in files)
+    from fcn_nb.large import large_outputs
+    def files_of(f): return [*outputs_of(f, out, heads), *large_outputs(out/f'{f.stem}.tif', heads)]
+    claimed = Counter(p for f in files for p in files_of(f))
     given = {*map(os.path.realpath, [*files, *inputs])}
     for f in files:
-        if count[f.stem] > 1:
-            raise InputError(f'{f}: another image is called {f.stem} too; run them apart')
+        twice = [p.name for p in files_of(f) if claimed[p] > 1]
+        if twice: raise InputError(f'{f}: {twice[0]} would be that of another image too; run them apart')
         for p in outputs_of(f, out, heads):
             if os.path.realpath(p) in given:
                 raise InputError(f'{p}: an input would be overwritten; give another --out')

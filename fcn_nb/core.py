@@ -39,8 +39,9 @@ def reason(
     e,  # an exception
 )->str:
     "What an exception says, as one short line; its class where it says nothing."
-    said = e.args[0] if e.args and isinstance(e.args[0], bytes) else b''       # Pillow's, of a PPM
-    text = said.decode(errors='replace') or str(getattr(e, 'strerror', None) or e).strip()
+    said = next(iter(getattr(e, 'args', ())), None)
+    text = said.decode(errors='replace') if isinstance(said, bytes) else str(getattr(e, 'strerror', None) or e)      # Pillow's bytes, of a PPM
+    text = text.strip()
     return printable(text.splitlines()[0])[:100] if text else type(e).__name__
 
 class InputError(ValueError):
@@ -118,7 +119,8 @@ def out_of_memory(
 )->bool:
     "Whether it says that memory has run out: Python's or numpy's, or torch's on any device."
     if isinstance(e, (MemoryError, torch.OutOfMemoryError)): return True
-    return isinstance(e, RuntimeError) and 'memory' in str(e) and 'alloc' in str(e)
+    words = 'memory' in str(e) and 'alloc' in str(e) or 'could not create a primitive' in str(e)      # oneDNN's, of a convolution
+    return isinstance(e, RuntimeError) and words
 
 @contextmanager
 def memory_errors(

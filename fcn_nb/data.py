@@ -236,12 +236,13 @@ class ImageSet:
         for of_head in heads_of(names):
             if len(of_head) > MAX_CLASSES:
                 raise InputError(f'{len(of_head):,} classes: ids fit into 8 bits beside void, so {MAX_CLASSES} at most')
-        if isinstance(size, int): size = size, size
-        pair = isinstance(size, (tuple, list)) and len(size) == 2 and all(isinstance(n, (int, np.integer)) and n > 0 for n in size)
+        if isinstance(size, (int, np.integer)): size = size, size
+        def is_side(n): return isinstance(n, (int, np.integer)) and not isinstance(n, bool) and n > 0
+        pair = isinstance(size, (tuple, list)) and len(size) == 2 and all(map(is_side, size))
         if size is not None and not (pair and size[0]*size[1] <= MAX_PIXELS):
             raise InputError(f'size: {size!r}; give a height and a width above 0, (h, w), '
                              f'with {MAX_PIXELS:,} pixels at most')
-        self.names, self.colors, self.size = names, colors, size
+        self.names, self.colors, self.size = names, colors, size and tuple(map(int, size))
         self.room = min(2**31, free_memory()//4) if keep is None else keep
         self.kept = {}
         self.channels = 3      # of an image
@@ -955,6 +956,7 @@ def make_dls(
     if n: print(f'valid: {n:,} of {len(valid):,} images are in train too, byte for byte')
     palettes = {}
     for seen in (train, valid): same_palette(palettes, getattr(seen, 'palette', {}))
+    if type(bs) is not int or bs < 1: raise InputError(f'bs={bs!r}: wants a whole number of images, 1 or more')
     bs = min(bs, len(train))        # a small set is one batch
     train_dl = SegDL(train, bs, True, augment, seed, drop_last=True, num_workers=num_workers)
     valid_dl = SegDL(valid, bs, num_workers=num_workers)
@@ -1078,10 +1080,18 @@ def _unnumbered(path, names):
 
 _HEADER = {'id', 'ids', 'index', 'name', 'names', 'class', 'classes', 'label', 'labels', 'category', 'categories'}
 
+def _are_numbered(lines):
+    "Whether ids 0, 1, 2, ... stand before all of these, or behind all."
+    found = ([form.fullmatch(line) for line in lines] for form in _NUMBERED)
+    return any(all(f) and [int(m['id']) for m in f] == [*range(len(f))] for f in found)
+
 def _check_header(path, lines):
     "An `InputError` for a first line that would be class 0, and is none."
-    if len(lines) > 1 and _HEADER.issuperset(re.split(r'[\s,;:_]+', lines[0].lower())):
-        raise InputError(f'{path}: its first line, {lines[0]}, is a header and no class; take it out')
+    first, *others = lines
+    if not others: return
+    words = _HEADER.issuperset(re.split(r'[\s,;:_]+', first.lower()))
+    if words or first.endswith(':') or len(others) > 1 and _are_numbered(others):
+        raise InputError(f'{path}: its first line, {first}, is a header and no class; take it out')
 
 def _check_twice(path, names):
     "An `InputError` for two classes of one name; void may have several ids."
@@ -1093,7 +1103,7 @@ def _check_twice(path, names):
 
 def _class_lines(path):
     "The lines of a file of classes but for its comments."
-    lines = [line for line in read_lines(path) if not line.startswith('#')]
+    lines = [line for line in read_lines(path) if not line.startswith(('#', '//'))]
     if not lines: raise InputError(f'{path}: names no class')
     return lines
 
@@ -1119,6 +1129,8 @@ def classes_in(
     void=None,  # one id more that counts nowhere
 ):              # `Classes`, or None if no file names them
     "The classes of a folder, from codes.txt, class_names.txt, labelmap.txt, label_colors.txt or class_dict.csv."
+    if void is not None and (isinstance(void, bool) or not isinstance(void, (int, np.integer)) or not 0 <= void <= 255):
+        raise InputError(f'void={void!r}: wants an id, 0 to 255, or None')
     file, colors = (next((path/f for f in files if os.path.lexists(path/f)), None)
                     for files in (_NAME_FILES, _COLOR_FILES))
     if not (file or colors): return None

@@ -200,6 +200,12 @@ def _place(folder, name):
         raise InputError(f'an entry is called {name[:100]!r}, which is not inside of the folder')
     return place
 
+def _check_beginning(place, source):
+    "Read as much of an entry as stands there, of an earlier run; an `InputError` where a file of somebody does."
+    with open(place, 'rb') as f:
+        while block := f.read(_BLOCK):
+            if source.read(len(block)) != block: raise InputError(f'{place}: stands there already and is not from this archive; take it away, or give another --out')
+
 def _unpack(entries, folder, room):
     "Write what belongs into the folder; the number of files."
     files = 0
@@ -212,9 +218,10 @@ def _unpack(entries, folder, room):
         if kind == 'folder': place.mkdir(parents=True, exist_ok=True)
         else:
             files += 1
-            if place.is_file() and place.stat().st_size == size: continue       # of an earlier run
             place.parent.mkdir(parents=True, exist_ok=True)
-            with opened() as source, open(place, 'wb') as f: shutil.copyfileobj(source, f, _BLOCK)
+            with opened() as source:
+                if place.is_file(): _check_beginning(place, source)
+                with open(place, 'ab') as f: shutil.copyfileobj(source, f, _BLOCK)
     return files
 
 def unpack(

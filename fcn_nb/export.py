@@ -24,9 +24,10 @@ def onnx_package(
 ):
     "A package of the extra `onnx`, loaded where it is first needed; an `InputError` says how to get it."
     try: return import_module(name)
-    except ImportError as e:
+    except ModuleNotFoundError as e:
         raise InputError(f"{printable(e.name or name)} is not installed, and ONNX files want it: "
                          "pip install 'fcn_nb[onnx]'") from None
+    except ImportError as e: raise InputError(f'{name}: cannot be loaded ({reason(e)})') from None      # such as for want of memory
 
 # %% ../nbs/06c_export.ipynb #6ce0000a
 class _Graph(nn.Module):

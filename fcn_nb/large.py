@@ -135,10 +135,17 @@ def _mapped(path):
     except Exception as e: raise InputError(        # its header is read as Python's words, with all their errors
         f'{path}: not an array of numbers ({reason(e)}); np.save writes one') from None
 
+_ALPHA = 2      # of ExtraSamples: unassociated
+
 def _tiff_for(model, path):
     parts, channels = TiffParts(path), len(model.preprocess.order)
-    wanted = (1, 3, 4) if model.preprocess.colours == channels == 3 or model.meta.get('inputs') == 'grey' else (channels,)
-    if parts.shape[2] not in wanted: return read_input(model, path)     # which refuses it
+    picture = model.preprocess.colours == channels == 3 or model.meta.get('inputs') == 'grey'
+    wanted = (1, 3, 4) if picture else (channels,)
+    # bytes and an alpha that leaves the colours alone; `read_input` knows the rest, or refuses it
+    simple = parts.dtype == np.uint8 and all(extra == _ALPHA for extra in parts.page.extrasamples)
+    if parts.shape[2] not in wanted or picture and not simple:
+        parts.file.close()
+        return read_input(model, path)
     h, w = parts.segment
     if h*w > MAX_PIXELS: raise InputError(f'{path}: its segments are of {w} x {h} pixels; save it with tiles of 512 x 512')
     return parts
@@ -148,35 +155,44 @@ _WORDS = dict(model='another model', image='another image', tile='other tiles', 
 
 class _Drawing:
     "Ids of heads x H x W on the disk, tile by tile."
-    def __init__(self, out, job, overwrite):
+    def __init__(self, out, job, overwrite, tiles):
+        self.tiles = tiles        # how many there are
         self.raw, self.done = (Path(f'{out}{end}') for end in ('.part', '.done'))
         self.shape = job['heads'], *job['size']
         self.first = json.dumps(dict(generator='fcn_nb', **job))
         self.finished = set()
         known = self._known()
-        if overwrite or known is None: self._begin()
+        if overwrite or known is None: self._begin(overwrite)
         else: self._go_on(known)
         self.ids = np.memmap(self.raw, np.uint8, 'r+', shape=self.shape)
 
     def _known(self):
         "The lines of an earlier start; None where there was none."
         if not (self.raw.exists() and self.done.exists()): return None
-        *lines, _ = self.done.read_text().split('\n')          # behind the last end of a line: nothing, or a number cut short
+        *lines, _ = self.done.read_text(errors='replace').split('\n')          # behind the last end of a line: nothing, or a number cut short
         return lines or None
 
-    def _begin(self):
-        for path in (self.raw, self.done): path.unlink(missing_ok=True)
+    def _begin(self, overwrite):
+        "The list first, which says whose both are: what lies beside it is ours, and nothing else is."
+        ours = self.done.exists()
+        check_overwrite(self.done, overwrite)
+        if not ours: check_overwrite(self.raw, overwrite)
+        write_file(self.done, f'{self.first}\n'.encode())
+        self.raw.unlink(missing_ok=True)
         with open(self.raw, 'xb') as f: f.truncate(int(np.prod(self.shape)))
-        self.done.write_text(f'{self.first}\n')
 
     def _go_on(self, known):
-        try: before, now = json.loads(known[0]), json.loads(self.first)
-        except ValueError: before = {}
+        now = json.loads(self.first)
+        try: before = json.loads(known[0])
+        except ValueError: before = None
+        if not isinstance(before, dict): before = {}
         for name, what in _WORDS.items():
             if before.get(name) != now[name]:
                 raise InputError(f'{self.done}: begun with {what}; the same again goes on with it, --overwrite (overwrite=True) begins anew')
         if self.raw.stat().st_size != np.prod(self.shape): raise InputError(f'{self.raw}: not whole; --overwrite (overwrite=True) begins anew')
-        self.finished = {int(line) for line in known[1:]}
+        numbers = [int(line) if line.isdecimal() else self.tiles for line in known[1:]]
+        if any(n >= self.tiles for n in numbers): raise InputError(f'{self.done}: not a list of tiles; --overwrite (overwrite=True) begins anew')
+        self.finished = {*numbers}
         self.done.write_text(''.join(f'{line}\n' for line in known))
 
     def put(self, i, t, heads):
@@ -311,7 +327,7 @@ def _to_file(model, large, out, tile, dtype, device, overwrite):
         check_overwrite(path, overwrite)
     tiles = _checked_tiles(model, large, tile)
     with alone(out, 'prediction'):
-        drawing = _Drawing(out, job, overwrite)
+        drawing = _Drawing(out, job, overwrite, len(tiles))
         _draw(model, large, tiles, drawing, dtype, device)
         colors = model.meta.get('colors')
         tables = [colors] if len(paths) == 1 else colors or [None]*len(paths)

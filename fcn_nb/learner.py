@@ -731,6 +731,7 @@ def fcn_learner(
     "A fastai `Learner` around an FCN, with the habits of section 4.3; `fit_recipe` trains it."
     if recipe not in RECIPES: raise InputError(f'recipe {recipe!r}: there is {", ".join(RECIPES)}')
     _check_dls(dls)
+    if lr is not None and not 0 <= lr < float('inf'): raise InputError(f'lr={lr!r}: wants a finite rate of 0 or more')
     if recipe == 'heavy' and dls.train.bs != 1:
         print(f"recipe 'heavy' is for batches of 1 image: with {dls.train.bs} its summed loss takes longer steps")
     torch.manual_seed(seed)
@@ -750,7 +751,7 @@ def fcn_learner(
         _scaled(model, dls, recipe, taps)
     for net in streams(model):
         blocks = len(net.backbone)
-        if freeze != 'all' and freeze not in range(blocks+1):
+        if freeze != 'all' and (isinstance(freeze, bool) or freeze not in range(blocks+1)):
             raise InputError(f"freeze={freeze!r}: wants 0 to {blocks} blocks, or 'all'")
         frozen = [net.backbone, net.fc] if freeze == 'all' else list(net.backbone.values())[:freeze]
         for part in frozen: part.requires_grad_(False)
@@ -763,6 +764,7 @@ def fit_recipe(self:Learner,
     **kwargs,    # for fastai's `fit`: `cbs`
 ):
     "Train as the learner's recipe says: at a constant rate, or one cycle of AdamW."
+    if isinstance(epochs, bool) or not isinstance(epochs, (int, np.integer)) or epochs < 1: raise InputError(f'epochs={epochs!r}: wants a whole number, 1 or more')
     fit = self.fit_one_cycle if RECIPES[self.recipe]['one_cycle'] else self.fit
     with _batch_errors(): fit(epochs, **kwargs)
     return self

@@ -35,6 +35,7 @@ from .models import *
 from .tiles import *
 from .export import *
 from .metrics import *
+from .data import INPUTS
 from .download import *
 
 # %% ../nbs/13_predict.ipynb #8e83fb65
@@ -297,13 +298,18 @@ def _versions():
     "Of the libraries that write a file: a later release may write what this one does not know."
     return dict(fcn_nb=__version__, torch=str(torch.__version__))
 
+def _as_json(v):
+    "Numbers and arrays of numpy as JSON has them."
+    if isinstance(v, (np.generic, np.ndarray)): return v.tolist()
+    raise InputError(f'its settings hold a {type(v).__name__}, which no model file keeps; give numbers, texts and lists')
+
 def _settings(model):
     "What a model file says beside its weights, as JSON gives it back."
     meta = dict(model.meta, versions=_versions())
     nets = [dict(config=net.config, scale=net.scale, trained=net.trained) for net in streams(model)]
     how = model.how if isinstance(model, LateFusion) else None
     settings = dict(version=_VERSION, nets=nets, late=how, preprocess=model.preprocess.config, meta=meta)
-    return json.loads(json.dumps(settings))
+    return json.loads(json.dumps(settings, default=_as_json))
 
 def save_model(
     model,                 # an `FCN` or a `LateFusion`, also as torch wraps them
@@ -516,12 +522,19 @@ def _built_net(said, net=None):
     model.preprocess = Preprocess([*range(channels)], mean=[0.]*channels, std=[1.]*channels)   # the file's comes below
     return model
 
+def _check_inputs(model):
+    "An `InputError` where the word for what a model is shown speaks of other channels: it would be scored on other images than it segments."
+    p, word = model.preprocess, model.meta.get('inputs')
+    if word in INPUTS and INPUTS[word] != (len(p.order), p.colours):
+        _refuse('meta.inputs', word, f'what its {len(p.order)} channels are, {p.colours} of them colours')
+
 def _built(settings, net=None):
     "The model that the settings describe; `net` is the classifier of its first net, if that was one's own."
     first, *second = settings['nets']
     model = _built_net(first, net)
     if second: model = LateFusion(model, _built_net(second[0]), settings['late'])
     model.preprocess, model.meta = Preprocess(**settings['preprocess']), settings['meta']
+    _check_inputs(model)
     return model
 
 # %% ../nbs/13_predict.ipynb #48b4b9c2
@@ -582,6 +595,7 @@ def load_model(
     path = model_file(path)
     try: model = _loaded(path, net)
     except InputError as e: raise InputError(f'{path}: {e}') from None
+    except MemoryError: raise InputError(f'{path}: not enough memory; close other programs') from None
     except Exception as e:    # whatever a foreign file makes its readers raise, it is at fault
         why = f'{type(e).__name__}: {reason(e)}'
         raise InputError(f'{path}: not a model file, or not whole ({why})') from None
@@ -900,11 +914,12 @@ def save_predictions(
     "`save_prediction` of many: while one image is computed, the next is read and the last is written; what was done before is left."
     model, images = unwrapped(model), [*images]
     fingerprint = model_fingerprint(model)+(f' {dtype}' if dtype else '')
-    stems = Counter(Path(image).stem for image in images)
+    def files_of(image): return outputs_of(Path(image), Path(out), len(_class_counts(model)))
+    claimed = Counter(chain(*map(files_of, images)))
     with ThreadPoolExecutor(1) as reader, ThreadPoolExecutor(1) as writer:
         def read(image):
-            stem = Path(image).stem
-            if stems[stem] > 1: raise InputError(f'{image}: another image is called {stem} too, and one mask would replace the other; give them apart')
+            twice = [p.name for p in files_of(image) if claimed[p] > 1]
+            if twice: raise InputError(f'{image}: {twice[0]} would be that of another image too; give them apart')
             return _read_marked(model, image, out, overwrite, fingerprint)
         def read_small(image): return read(image) if _reads_ahead(image) else None
         def compute(image, reading):

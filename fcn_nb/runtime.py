@@ -13,7 +13,7 @@ from .core import *
 from .weights import *
 from .export import *
 from .predict import *
-from .predict import _are_class_counts, _check_meta, _check_names, _is_whole, _json, _refuse
+from .predict import _are_class_counts, _check_inputs, _check_meta, _check_names, _is_whole, _json, _refuse
 
 # %% ../nbs/13c_runtime.ipynb #13bb0009
 class OnnxModel(nn.Module):
@@ -175,7 +175,9 @@ def load_onnx(
     path = check_file(path)
     onnx_package('onnxruntime')
     try:
-        with memory_errors('its weights', 'close other programs'): return _opened(path)
+        with memory_errors('its weights', 'close other programs'): model = _opened(path)
+        _check_inputs(model)
+        return model
     except InputError as e: raise InputError(f'{path}: {e}') from None
     except Exception as e:    # whatever a foreign file makes its readers raise, it is at fault
         raise InputError(f'{path}: not an ONNX file, or not whole ({type(e).__name__}: {reason(e)})') from None
