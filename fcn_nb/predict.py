@@ -35,7 +35,6 @@ from .models import *
 from .tiles import *
 from .export import *
 from .metrics import *
-from .data import INPUTS
 from .download import *
 
 # %% ../nbs/13_predict.ipynb #8e83fb65
