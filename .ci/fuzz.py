@@ -267,7 +267,7 @@ def spread(draw, a):
     "Tensors of a billion numbers that stand on one."
     import torch
     wide = torch.zeros(1).expand(10**9)
-    return saved(lambda f: torch.save(dict(told={}, model=dict(w=wide), opt={}, epoch=0, steps=0, w=wide), f), '.pth')
+    return saved(lambda f: torch.save(dict(told={}, model=dict(w=wide), opt={}, epoch=0, steps=0, generators=[], w=wide), f), '.pth')
 
 PTH_TRAPS = [spread,
     pickle_of(b'cos\nsystem\n'+_word(b'touch /tmp/fcn_nb_was_here')+b'\x85R'),
@@ -283,7 +283,7 @@ PTH_TRAPS = [spread,
 def checkpoint(k):
     import torch
     t = state(k)
-    return saved(lambda f: torch.save(dict(told=dict(lr=.1, seed=k), model=t, opt={}, grads={}, epoch=k, steps=k, ranks=1), f), '.resume')
+    return saved(lambda f: torch.save(dict(told=dict(lr=.1, seed=k), model=t, opt={}, grads={}, epoch=k, steps=k, generators=[], ranks=1), f), '.resume')
 
 CHECKPOINT_TRAPS = [*PTH_TRAPS,
     *[partial(lambda draw, a, change: _checkpoint_with(change), change=c)
