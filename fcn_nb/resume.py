@@ -43,9 +43,9 @@ def _generators(device):
     return states+[torch.cuda.get_rng_state(device)] if torch.device(device).type == 'cuda' else states
 
 def _set_generators(device, states):
-    "The same, given back; a checkpoint of a GPU may go on without one."
+    "The same, given back; a checkpoint of a GPU may go on without one, and one of a CPU with one."
     torch.set_rng_state(states[0])
-    if torch.device(device).type == 'cuda': torch.cuda.set_rng_state(states[-1], device)
+    if torch.device(device).type == 'cuda' and len(states) > 1: torch.cuda.set_rng_state(states[1], device)
 
 def training_state(
     learn,       # in the middle of a fit, behind a step or an epoch
