@@ -124,7 +124,14 @@ class Distributed(Callback):
     def before_step(self):
         for cb in self._accumulating(): cb.count += self.images-len(self.y)
 
+    def before_train(self): self.counted = []
+
+    def after_batch(self):      # before the recorder, which would count the image that stands in: it is the last batch of the epoch
+        if self.training and not self.own:
+            self.counted = [(m, float(m.total), m.count) for m in self.recorder.metrics if isinstance(m, AvgMetric)]
+
     def after_train(self):
+        for m, total, count in self.counted: m.total, m.count = torch.tensor(total), count
         for b in self.model.buffers(): dist.broadcast(b, 0)            # what BatchNorm has counted, if it is not of the whole batch
         if self.recorder.train_metrics: _add_up(self.recorder.metrics)
 
