@@ -477,6 +477,7 @@ def table4(
     start = time.time()
     ready, recipe = _classifier(net)
     n = COMPARISON_SIZES[size]
+    if data: open_pairs(data, splits_of(data)[0], inputs='rgbd')       # without depth it is refused before a net is trained
     rows = []
     def stage(name, epochs, learn, test, early=False):
         "Train a net, score it and note its row."

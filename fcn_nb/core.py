@@ -620,13 +620,15 @@ def alone(
     lock = Path(f'{path}.lock')
     lock.parent.mkdir(parents=True, exist_ok=True)
     def itself(path, flags): return os.open(path, flags | os.O_NOFOLLOW, 0o666)      # never through a link
-    try: f = open(lock, 'a+', opener=itself)
+    try: f = open(lock, 'a+', errors='replace', opener=itself)
     except OSError as e: raise InputError(f'{lock}: no lock can be set there ({reason(e)}); take it away') from None      # a link, a pipe, a folder
     with f:
         try: fcntl.flock(f, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             f.seek(0)
             raise InputError(f'{name or path}: another {what} (process {f.read().strip()}) writes there') from None
+        f.seek(0)
+        if not re.fullmatch(r'\d*', f.read(99)): raise InputError(f'{lock}: stands there already and is no lock of ours; take it away')
         f.truncate(0)
         f.write(str(os.getpid()))
         f.flush()

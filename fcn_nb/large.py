@@ -109,9 +109,9 @@ class LargeImage:
         model,   # an `FCN` or a `LateFusion`
         image,   # path of an image or of a .npy file, or an H x W (x channels) array, such as `np.memmap`
     ):
-        self.model, self.image, self.name = model, image, 'image'
+        self.model, self.image, self.name, self.path = model, image, 'image', None
         if isinstance(image, (str, os.PathLike)):
-            self.name = image
+            self.name = self.path = image
             if Path(image).suffix == '.npy': self.image = _mapped(image)
             elif _lies_in_parts(image): self.image = _tiff_for(model, image)
             else: self.image = read_input(model, image)
@@ -303,7 +303,7 @@ def _to_arrays(model, large, out, tile, dtype, device):
 
 def _job(model, large, tile, dtype):
     "What is being made: of what, and how."
-    image = file_fingerprint(large.name) if large.name != 'image' else array_fingerprint(large.image)
+    image = file_fingerprint(large.path) if large.path else array_fingerprint(large.image)
     return dict(model=model_fingerprint(model), image=image, tile=tile, size=[*large.size], heads=_heads(model), dtype=str(dtype))
 
 def _draw(model, large, tiles, drawing, dtype, device):
@@ -323,7 +323,7 @@ def _to_file(model, large, out, tile, dtype, device, overwrite):
     told = json.dumps(dict(generator='fcn_nb', **job))
     if not overwrite and all(_told(path) == told for path in paths): return paths      # made before
     for path in paths:
-        if large.name != 'image' and os.path.realpath(path) == os.path.realpath(large.name): raise InputError(f'{path}: it would replace the image; give another name')
+        if large.path and os.path.realpath(path) == os.path.realpath(large.path): raise InputError(f'{path}: it would replace the image; give another name')
         check_overwrite(path, overwrite)
     tiles = _checked_tiles(model, large, tile)
     with alone(out, 'prediction'):

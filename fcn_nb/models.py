@@ -218,7 +218,7 @@ def set_stride(self:FCN,
     skips = {s: name for s, name in skips.items() if 2 < s < deep}
     if stride is None: stride = deep
     if stride not in (deep, *skips):
-        raise InputError(f"stride={stride}: {self.config['arch']} has {', '.join(map(str, (deep, *skips)))}")
+        raise InputError(f"stride={stride!r}: {self.config['arch']} has {', '.join(map(str, (deep, *skips)))}")
     self.set_layers(('fr', *(name for s, name in skips.items() if s >= stride)))
 
 @patch
@@ -226,9 +226,9 @@ def refined(self:FCN,
     stride:int,  # 16, 8 or 4, not coarser than this net's own
 )->FCN:
     "A copy of this net at a finer stride; fused by sum, its scores are nearly the same to begin with (section 4.2)."
-    if stride > self.config['stride']: raise InputError(f"stride={stride}: the net has {self.config['stride']} already")
     net = copy.deepcopy(self)
     net.set_stride(stride)
+    if stride > self.config['stride']: raise InputError(f"stride={stride}: the net has {self.config['stride']} already")
     return net
 
 # %% ../nbs/06_models.ipynb #e8273a8e
