@@ -624,11 +624,12 @@ def alone(
     except OSError as e: raise InputError(f'{lock}: no lock can be set there ({reason(e)}); take it away') from None      # a link, a pipe, a folder
     with f:
         try: fcntl.flock(f, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            f.seek(0)
-            raise InputError(f'{name or path}: another {what} (process {f.read().strip()}) writes there') from None
+        except OSError: taken = True
+        else: taken = False
         f.seek(0)
-        if not re.fullmatch(r'\d*', f.read(99)): raise InputError(f'{lock}: stands there already and is no lock of ours; take it away')
+        process = f.read(99).strip('\0')           # a machine that lost its power may leave zeros
+        if not re.fullmatch('[0-9]{0,20}', process): raise InputError(f'{lock}: stands there already and is no lock of ours; move it, or give another name')
+        if taken: raise InputError(f'{name or path}: another {what} (process {process}) writes there')
         f.truncate(0)
         f.write(str(os.getpid()))
         f.flush()

@@ -126,8 +126,8 @@ class Distributed(Callback):
 
     def before_train(self): self.counted = []
 
-    def after_batch(self):      # before the recorder, which would count the image that stands in: it is the last batch of the epoch
-        if self.training and not self.own:
+    def after_batch(self):      # before the recorder, which would count an image that stands in; only the last batch of an epoch has one
+        if self.training and not self.own and self.recorder.train_metrics:
             self.counted = [(m, float(m.total), m.count) for m in self.recorder.metrics if isinstance(m, AvgMetric)]
 
     def after_train(self):

@@ -451,7 +451,8 @@ def reproduce(
 def _keep_half(model, path, test, **training):
     "Write a net in half precision with what its rounded weights score on `test`; what its file says of the training."
     half = copy.deepcopy(model).half()
-    metrics = evaluate(copy.deepcopy(half).float(), test).metrics()
+    save_model(half, path, overwrite=True)
+    metrics = evaluate(load_model(path), test).metrics()            # as it is read again: the mean colour is not rounded there
     half.meta['training'] = dict(training, **{k: round(v, 4) for k, v in metrics.items()})
     save_model(half, path, overwrite=True)
     return half.meta['training']

@@ -228,7 +228,8 @@ def refined(self:FCN,
     "A copy of this net at a finer stride; fused by sum, its scores are nearly the same to begin with (section 4.2)."
     net = copy.deepcopy(self)
     net.set_stride(stride)
-    if stride > self.config['stride']: raise InputError(f"stride={stride}: the net has {self.config['stride']} already")
+    had, has = self.config['stride'], net.config['stride']
+    if has > had: raise InputError(f'stride={has}: the net has {had} already')
     return net
 
 # %% ../nbs/06_models.ipynb #e8273a8e

@@ -753,7 +753,7 @@ def evaluate(
 def _mask_png(ids, colors, mark=''):
     "The bytes of a palette PNG."
     ids = np.asarray(ids)
-    if ids.ndim != 2 or not ids.size: raise ValueError(f'ids: their shape is {[*ids.shape]}, wants H x W')
+    if ids.ndim != 2 or not ids.size: raise ValueError(f'ids: their shape is {[*ids.shape]}, wants H x W, a pixel at least')
     if ids.dtype.kind not in 'biu' or ids.min() < 0 or ids.max() > 255:
         raise ValueError('ids: wants whole numbers from 0 to 255, '
                          f'got {ids.dtype} from {ids.min()} to {ids.max()}')
