@@ -518,7 +518,7 @@ def _check_told(out, settings):
     if not file.exists(): return
     was, now = _document(file)['settings'], json.loads(json.dumps(dict(settings, data=recognise(settings['data'])), default=str))
     for k, v in now.items():
-        if k in {*_OF_A_RUN, 'device'} or k in _RESOLVED and v in (None, 'auto') or k not in was: continue
+        if k == 'device' or k in _RESOLVED and v in (None, 'auto') or k not in was: continue      # `_OF_A_RUN` is not in it
         if was[k] != v: raise InputError(f'{out}: is of another training, {k} was {was[k]} there and is {v} here; without --resume it is replaced, or give another --out')
 
 def _has_ended(out, checkpoint, resume, overwrite, settings):
